@@ -1,0 +1,10 @@
+"""movinet-edge: trained streaming video models become phone-ready step models.
+
+Import the part you need; nothing heavy is loaded here:
+
+* ``movinet_edge.runtime`` runs a bundle (numpy and one engine, never torch);
+* ``movinet_edge.models`` and ``movinet_edge.streaming`` hold the PyTorch models;
+* ``movinet_edge.export`` writes and verifies bundles.
+"""
+
+__version__ = "0.1.0"

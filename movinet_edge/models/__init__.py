@@ -1,0 +1,1 @@
+"""The trainable models, written once for clips and streams."""

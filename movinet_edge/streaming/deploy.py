@@ -1,0 +1,264 @@
+"""The deploy form: a streaming model as plain rank-4 2-D operations with explicit state.
+
+A model lowers itself to a body, an ``nn.Module`` whose ``forward(io, frame)`` works on
+`[frames, channels, height, width]` tensors and asks `io` for everything temporal. What `io` is
+decides the form:
+
+* `Fresh`: one frame; each past frame is its own input and the graph emits only the newest frame
+  of every buffer, so that the host rotates buffers instead of copying them;
+* `Carry`: one frame; the graph takes and emits whole states (``state = out``);
+* `Clip`: all frames of a clip at once, riding in the batch axis.
+
+A temporal convolution is a concatenation of its frames along the height and one depthwise
+convolution with kernel (time, 1) and dilation (height, 1): two operators instead of 2 * time - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from movinet_edge.streaming.layers import DepthwiseConv, PositionalEncoding, same_padding
+from movinet_edge.streaming.state import CLOCK
+
+FormName = Literal["fresh", "carry", "clip"]
+Layout = Literal["NCHW", "NHWC"]
+NEW = "_new"
+
+
+def tensor_name(state: str) -> str:
+    """A state's name inside a graph: exported graphs allow identifiers only."""
+    return state.replace(".", "_")
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """One streaming state of a model for batch 1.
+
+    `shape` is one frame's, channels first without batch. Rule ``shift``: the last `past` frames,
+    the oldest leaves when a new one comes. Rule ``replace``: one value, replaced every step.
+    """
+
+    name: str
+    rule: Literal["shift", "replace"]
+    past: int
+    shape: tuple[int, ...]
+
+    @property
+    def fresh_inputs(self) -> list[str]:
+        """Input names of the fresh form, oldest frame first."""
+        if self.rule == "replace":
+            return [self.carry_input]
+        return [f"{self.carry_input}_{i}" for i in range(self.past)]
+
+    @property
+    def carry_input(self) -> str:
+        """Input name of the carry form."""
+        return tensor_name(self.name)
+
+
+def from_nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
+
+
+def to_nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+
+
+class Io:
+    """What a body asks its surroundings for; `outputs` collects the next states.
+
+    States enter and leave in `layout`. Bodies compute in NCHW as PyTorch does; where the layout
+    is NHWC, everything but the convolutions is spelled on NHWC tensors, so that the converter
+    finds the permutations in pairs and drops them all.
+    """
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self.outputs: dict[str, Tensor] = {}
+
+    def spatial_mean(self, x: Tensor) -> Tensor:
+        """[frames, C, H, W] -> [frames, C]."""
+        return to_nhwc(x).mean((1, 2)) if self.layout == "NHWC" else x.mean((2, 3))
+
+    def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
+        """Convolve the stream `x` in time, with the state `name` as its past."""
+        raise NotImplementedError
+
+    def running_mean(self, name: str, x: Tensor) -> Tensor:
+        """Mean over time of `x` [frames, channels] up to each frame."""
+        raise NotImplementedError
+
+    def position(self, encoding: PositionalEncoding) -> Tensor:
+        """Encodings of the frame numbers, [frames, channels]."""
+        raise NotImplementedError
+
+
+class Fresh(Io):
+    """One step; the host owns the history."""
+
+    def __init__(self, inputs: Mapping[str, Tensor], layout: Layout):
+        super().__init__(layout)
+        self.inputs = inputs
+        self.outputs[CLOCK + NEW] = inputs[CLOCK] + 1
+        self.alpha = 1.0 / self.outputs[CLOCK + NEW]
+
+    def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
+        window = self.window(tensor_name(name), self._laid_out(x), conv.time - 1)
+        return conv.stacked(from_nhwc(window) if self.layout == "NHWC" else window, x.shape[2])
+
+    def window(self, name: str, x: Tensor, past: int) -> Tensor:
+        """Past and present frames stacked along the height; takes note of the next state."""
+        self.outputs[name + NEW] = x
+        return torch.cat([*(self.inputs[f"{name}_{i}"] for i in range(past)), x], self._height)
+
+    def running_mean(self, name: str, x: Tensor) -> Tensor:
+        name = tensor_name(name)
+        mean = self.inputs[name]
+        self.outputs[name + NEW] = mean + (x - mean) * self.alpha
+        return self.outputs[name + NEW]
+
+    def position(self, encoding: PositionalEncoding) -> Tensor:
+        return encoding.table(self.inputs[CLOCK])
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return to_nhwc(x) if self.layout == "NHWC" else x
+
+    @property
+    def _height(self) -> int:
+        return 1 if self.layout == "NHWC" else 2
+
+
+class Carry(Fresh):
+    """One step; a buffer is one tensor with its frames stacked along the height."""
+
+    def window(self, name: str, x: Tensor, past: int) -> Tensor:
+        height = x.shape[self._height]
+        window = torch.cat([self.inputs[name], x], self._height)
+        self.outputs[name + NEW] = window.narrow(self._height, height, past * height)
+        return window
+
+
+class Clip(Io):
+    """All frames of a clip, from a stream that has just begun (or a non-causal model)."""
+
+    def __init__(self, frames: int, causal: bool, layout: Layout):
+        super().__init__(layout)
+        self.causal = causal
+        count = torch.arange(1, frames + 1, dtype=torch.float32)
+        self.average = torch.ones(frames, frames).tril() / count[:, None]
+        self.positions = count - 1
+
+    def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
+        before = conv.time - 1 if self.causal else conv.time // 2
+        after = conv.time - 1 - before
+        window = F.pad(x, (0,) * 6 + (before, after))
+        taps = [conv.tap(window[i : i + x.shape[0]], i, bias=i == 0) for i in range(conv.time)]
+        return conv.activate(sum(taps[1:], taps[0]))
+
+    def running_mean(self, name: str, x: Tensor) -> Tensor:
+        if self.causal:
+            return self.average @ x
+        return x.mean(0, keepdim=True).expand_as(x)
+
+    def position(self, encoding: PositionalEncoding) -> Tensor:
+        return encoding.table(self.positions)
+
+
+def activate(x: Tensor, act: str | None) -> Tensor:
+    """Activations in the spelling that converters fuse best."""
+    match act:
+        case None:
+            return x
+        case "hard_swish":
+            return F.hardswish(x)
+        case "relu6":
+            return F.relu6(x)
+        case "swish":
+            return x * torch.sigmoid(x)
+    raise ValueError(f"unknown activation {act!r}")
+
+
+def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that equals `weight` followed by `norm` in inference."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    folded = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    bias = norm.bias.double() - norm.running_mean.double() * scale
+    return folded.float().detach(), bias.float().detach()
+
+
+class Conv(nn.Module):
+    """A frame-wise convolution with "same" padding as TensorFlow's, bias and activation."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        size: tuple[int, int],
+        stride: int = 1,
+        groups: int = 1,
+        act: str | None = None,
+    ):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.stride, self.groups, self.act = stride, groups, act
+        (top, bottom), (left, right) = (same_padding(s, weight.shape[-1], stride) for s in size)
+        # Equal padding belongs to the convolution; unequal padding fuses into "same" later.
+        self.symmetric = top == bottom and left == right
+        self.pads = (top, left) if self.symmetric else (left, right, top, bottom)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.pads if self.symmetric else 0
+        if not self.symmetric:
+            x = F.pad(x, self.pads)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        return activate(y, self.act)
+
+
+class TemporalConv(nn.Module):
+    """A folded depthwise convolution over (time, space), as 2-D convolutions of frames."""
+
+    def __init__(
+        self, conv: DepthwiseConv, norm: nn.BatchNorm2d, size: tuple[int, int], act: str
+    ):
+        super().__init__()
+        weight, bias = fold_norm(conv.weight, norm)
+        self.time, self.space = conv.kernel
+        self.channels, self.stride, self.act, self.size = conv.channels, conv.stride, act, size
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def stacked(self, window: Tensor, height: int) -> Tensor:
+        """`window` [1, C, time * height, W], frames stacked along the height -> [1, C, H, W]."""
+        if self.space > 1:
+            frames = window.split(height, 2)
+            taps = [self.tap(frame, i, bias=i == 0) for i, frame in enumerate(frames)]
+            return self.activate(sum(taps[1:], taps[0]))
+        y = F.conv2d(
+            window,
+            self.weight[:, :, :, 0],
+            self.bias,
+            dilation=(height, 1),
+            groups=self.channels,
+        )
+        return self.activate(y)
+
+    def tap(self, x: Tensor, index: int, *, bias: bool) -> Tensor:
+        """The part of tap `index` of the temporal kernel: a 2-D convolution of `x`."""
+        part = Conv(
+            self.weight[:, :, index],
+            self.bias if bias else torch.zeros_like(self.bias),
+            self.size,
+            self.stride,
+            self.channels,
+        )
+        return part(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        return activate(x, self.act)
