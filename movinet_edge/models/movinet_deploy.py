@@ -101,7 +101,7 @@ class DeployBlock(nn.Module):
             self.temporal = TemporalConv(block.temporal.conv, block.temporal.norm, after, act)
         self.gate = None if block.se is None else DeployGate(block.se)
         self.project = fold_conv(block.project, after)
-        scale = 1.0 if block.scale is None else float(block.scale)
+        scale = 1.0 if block.scale is None else block.scale.item()
         self.project.bias.data *= scale
         self.project.weight.data *= scale * (1.0 if self.gate is None else self.gate.factor)
         self.skip = None if block.skip is None else DeploySkip(block.skip, size, layer.inputs)

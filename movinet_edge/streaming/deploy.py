@@ -225,9 +225,7 @@ class Conv(nn.Module):
 class TemporalConv(nn.Module):
     """A folded depthwise convolution over (time, space), as 2-D convolutions of frames."""
 
-    def __init__(
-        self, conv: DepthwiseConv, norm: nn.BatchNorm2d, size: tuple[int, int], act: str
-    ):
+    def __init__(self, conv: DepthwiseConv, norm: nn.BatchNorm2d, size: tuple[int, int], act: str):
         super().__init__()
         weight, bias = fold_norm(conv.weight, norm)
         self.time, self.space = conv.kernel

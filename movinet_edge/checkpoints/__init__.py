@@ -1,0 +1,1 @@
+"""Read other people's weights; write our own."""

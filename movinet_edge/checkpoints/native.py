@@ -1,0 +1,139 @@
+"""Our checkpoint: safetensors with the architecture, the preprocessing contract and labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from movinet_edge.bundle import Preprocessing, describe_os_error
+from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.movinet_table import MoViNetArch
+from movinet_edge.models.registry import arch_from_record, build, default_preprocessing
+
+FORMAT_KEY, FORMAT_VALUE = "movinet_edge", "1"
+
+
+@dataclass
+class Checkpoint:
+    """A model with what is needed to use it."""
+
+    model: MoViNet
+    preprocessing: Preprocessing
+    labels: list[str] | None = None
+
+    @property
+    def arch(self) -> MoViNetArch:
+        return self.model.arch
+
+
+def with_weights(arch: MoViNetArch, weights: dict[str, Tensor], source: object) -> MoViNet:
+    """A model of `arch` holding exactly `weights`.
+
+    Raises:
+        BadInput: keys missing, left over or of another shape; all are listed.
+    """
+    model = build(arch)
+    expected = model.state_dict()
+    # A counter that inference does not use and that some formats leave out.
+    optional = {k for k in expected if k.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - set(weights) - optional)
+    left = sorted(set(weights) - set(expected))
+    shapes = sorted(
+        f"{k} {list(weights[k].shape)} instead of {list(expected[k].shape)}"
+        for k in set(weights) & set(expected)
+        if weights[k].shape != expected[k].shape
+    )
+    problems = [
+        f"{kind}: {', '.join(keys)}"
+        for kind, keys in (("missing", missing), ("left over", left), ("wrong shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise BadInput(f"{source} does not hold a {arch.name} ({'; '.join(problems)})")
+    bad = sorted(k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all())
+    if bad:
+        raise BadInput(f"{source} holds NaN or infinite weights ({', '.join(bad)}); retrain it")
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint; a failed write leaves nothing behind.
+
+    Raises:
+        BadInput: the place cannot be written or the disk is full.
+    """
+    metadata = {
+        FORMAT_KEY: FORMAT_VALUE,
+        "architecture": checkpoint.arch.model_dump_json(),
+        "preprocessing": checkpoint.preprocessing.model_dump_json(),
+    }
+    if checkpoint.labels is not None:
+        metadata["labels"] = json.dumps(checkpoint.labels)
+    tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    work = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        save_file(tensors, work, metadata)
+        os.chmod(work, 0o644)
+        os.replace(work, path)
+        work = None
+    except OSError as error:
+        raise BadInput(describe_os_error(error, path)) from error
+    except SafetensorError as error:  # how safetensors reports a full disk
+        full = OSError(28, str(error)) if "space" in str(error) else OSError(str(error))
+        raise BadInput(describe_os_error(full, path)) from error
+    finally:
+        if work is not None and os.path.exists(work):
+            os.unlink(work)
+
+
+def is_native(path: Path) -> bool:
+    """Whether `path` is a safetensors file of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            return FORMAT_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of ours.
+
+    Raises:
+        BadInput: missing, damaged, or another program's file.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no checkpoint at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
+    if FORMAT_KEY not in metadata:
+        raise BadInput(f"{path} was not written by movinet-edge; use movinet-edge import first")
+    if metadata[FORMAT_KEY] != FORMAT_VALUE:
+        raise BadInput(f"{path} was written by a newer version; update movinet-edge")
+    try:
+        arch = arch_from_record(json.loads(metadata["architecture"]))
+        preprocessing = (
+            Preprocessing.model_validate_json(metadata["preprocessing"])
+            if "preprocessing" in metadata
+            else default_preprocessing(arch)
+        )
+        labels = json.loads(metadata["labels"]) if "labels" in metadata else None
+    except (KeyError, json.JSONDecodeError, ValidationError) as error:
+        raise BadInput(f"{path} has damaged metadata; write it again") from error
+    return Checkpoint(with_weights(arch, weights, path), preprocessing, labels)

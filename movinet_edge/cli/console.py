@@ -1,0 +1,39 @@
+"""Consoles: answers go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+@cache
+def out() -> Console:
+    """Where answers and tables go."""
+    return Console()
+
+
+@cache
+def err() -> Console:
+    """Where progress goes: its own descriptor, for stderr is hidden while converters run."""
+    return Console(file=os.fdopen(os.dup(2), "w"), stderr=True)
+
+
+@contextlib.contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with elapsed time (plain lines where there is no terminal).
+
+    Yields a function to say what is being done now.
+    """
+    console = err()
+    if not console.is_terminal:
+        yield lambda text: console.print(f"{title}: {text}", highlight=False)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda text: bar.update(task, description=f"{title}: {text}")

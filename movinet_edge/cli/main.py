@@ -1,0 +1,63 @@
+"""``movinet-edge``: the commands, and how failures become exit codes.
+
+Exit 0: done and holds; 1: a check did not hold; 2: wrong use or bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from movinet_edge import __version__
+from movinet_edge.cli import bench, export, import_, inspect, models, run, verify
+from movinet_edge.errors import BadInput, CheckFailed
+
+app = typer.Typer(
+    name="movinet-edge",
+    help="Trained streaming video models become verified, timed, phone-ready step models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("models")(models.models)
+app.command("import")(import_.import_)
+app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("verify")(verify.verify)
+app.command("bench")(bench.bench)
+app.command("run")(run.run)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        code = app(standalone_mode=False)
+    except BadInput as error:
+        code = fail(str(error), 2)
+    except CheckFailed as error:
+        code = fail(str(error), 1)
+    except click.UsageError as error:
+        code = fail(f"{error.format_message()} (see movinet-edge --help)", 2)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        code = 130
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        code = 0
+    sys.exit(code or 0)
+
+
+def fail(message: str, code: int) -> int:
+    """Print one sentence to stderr."""
+    print(f"error: {message}", file=sys.stderr)
+    return code

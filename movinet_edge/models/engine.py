@@ -1,0 +1,46 @@
+"""The PyTorch model behind the runtime's engine interface: the reference for every artefact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.checkpoints.native import load_checkpoint
+from movinet_edge.runtime.engines import Buffer, Buffers
+from movinet_edge.streaming.state import CLOCK
+
+
+class TorchEngine:
+    """Runs a checkpoint eagerly. Its state tensors carry the model's own names and shapes."""
+
+    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+        torch.set_num_threads(threads)
+        self.version = torch.__version__
+        self._model = load_checkpoint(path).model
+        self._file, self._graph = file, graph
+
+    def allocate(self, spec: TensorSpec) -> Buffer:
+        return Buffer(spec)
+
+    def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
+        tensors = {name: torch.from_numpy(buffer.array) for name, buffer in inputs.items()}
+        state_in = {s.state: tensors[s.name] for s in self._file.inputs if s.state}
+        state_out = {s.state: outputs[s.name].array for s in self._file.outputs if s.state}
+        frame = tensors["frame"]
+        logits_out = outputs["logits"].array
+
+        def run() -> None:
+            with torch.inference_mode():
+                clip = frame.permute(0, 3, 1, 2)[None]
+                state = {n: v if n == CLOCK else v[None] for n, v in state_in.items() if n}
+                logits, after = self._model(clip, state)
+            logits_out[...] = logits[0].numpy()
+            for name, array in state_out.items():
+                assert name is not None
+                value = after[name]
+                array[...] = (value if name == CLOCK else value[0]).numpy()
+
+        return run

@@ -1,0 +1,74 @@
+"""LiteRT's CompiledModel: its own buffers rotate without copies."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+
+from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
+from ai_edge_litert.tensor_buffer import TensorBuffer
+
+from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
+from movinet_edge.runtime.quiet import quiet
+
+
+class NativeBuffer(Buffer):
+    """A LiteRT tensor buffer; `array` is a host copy, made when first asked for."""
+
+    def __init__(self, spec: TensorSpec, native: TensorBuffer):
+        super().__init__(spec)
+        self.native = native
+
+    def push(self) -> None:
+        self.native.write(self.array)
+
+    def pull(self) -> None:
+        values = self.native.read(self.array.size, self.array.dtype)
+        self.array[...] = values.reshape(self.array.shape)
+
+
+class CompiledEngine:
+    """A .tflite file compiled for the CPU (XNNPACK)."""
+
+    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+        self.version = importlib.metadata.version("ai-edge-litert")
+        options = Options(
+            hardware_accelerators=HardwareAccelerator.CPU,
+            cpu_options=CpuOptions(num_threads=threads),
+        )
+        with quiet():  # it logs every accelerator that the machine does not have
+            self._model = CompiledModel.from_file(str(path), options=options)
+        (self._signature, names), *_ = self._model.get_signature_list().items()
+        self._inputs: list[str] = names["inputs"]
+        self._outputs: list[str] = names["outputs"]
+
+    @property
+    def fully_accelerated(self) -> bool:
+        """Whether XNNPACK took the whole graph."""
+        return self._model.is_fully_accelerated()
+
+    def allocate(self, spec: TensorSpec) -> NativeBuffer:
+        if spec.name in self._inputs:
+            native = self._model.create_input_buffer_by_name(self._signature, spec.name)
+        else:
+            native = self._model.create_output_buffer_by_name(self._signature, spec.name)
+        return NativeBuffer(spec, native)
+
+    def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
+        model = self._model
+        for kind, buffers, details in (
+            ("input", inputs, model.get_input_tensor_details(self._signature)),
+            ("output", outputs, model.get_output_tensor_details(self._signature)),
+        ):
+            check_buffers(kind, {n: tuple(d["shape"]) for n, d in details.items()}, buffers)
+        bound_in = [_native(inputs[name]) for name in self._inputs]
+        bound_out = [_native(outputs[name]) for name in self._outputs]
+        index = model.get_signature_index(self._signature)
+        return lambda: model.run_by_index(index, bound_in, bound_out)
+
+
+def _native(buffer: Buffer) -> TensorBuffer:
+    assert isinstance(buffer, NativeBuffer)
+    return buffer.native

@@ -1,0 +1,42 @@
+"""ONNX Runtime on the CPU: one IOBinding per assignment of buffers, so states rotate uncopied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+
+from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
+
+
+class OrtEngine:
+    """An .onnx file in an inference session."""
+
+    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+        self.version = onnxruntime.__version__
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions share no public base class
+            raise RuntimeError(str(error)) from error
+
+    def allocate(self, spec: TensorSpec) -> Buffer:
+        return Buffer(spec)
+
+    def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
+        session = self._session
+        check_buffers("input", {i.name: tuple(i.shape) for i in session.get_inputs()}, inputs)
+        check_buffers("output", {o.name: tuple(o.shape) for o in session.get_outputs()}, outputs)
+        binding = session.io_binding()
+        for buffers, bind in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
+            for name, buffer in buffers.items():
+                array = buffer.array
+                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return lambda: session.run_with_iobinding(binding)

@@ -1,0 +1,81 @@
+"""From a decoded RGB frame to a model's input, exactly as the bundle's contract says."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from movinet_edge.bundle import Preprocessing
+
+BYTE = np.float32(1 / 255)
+
+
+@lru_cache(maxsize=32)
+def resize_matrix(
+    source: int, target: int, start: float, length: float, antialias: bool
+) -> np.ndarray:
+    """Weights [target, source] of a bilinear resize of `length` pixels from `start` on.
+
+    Half-pixel centres; with `antialias` the triangle widens by the shrinking factor. Weights
+    outside the frame are left out and the rest normalised, as TensorFlow and Pillow do.
+    """
+    scale = length / target
+    radius = max(scale, 1.0) if antialias else 1.0
+    centre = start + (np.arange(target) + 0.5) * scale
+    if not antialias:
+        centre = centre.clip(0.5, source - 0.5)
+    distance = np.abs(np.arange(source) + 0.5 - centre[:, None]) / radius
+    weights = np.maximum(0.0, 1.0 - distance)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def region(contract: Preprocessing, height: int, width: int) -> tuple[float, float, float, float]:
+    """The part of a frame that the model sees: top, left, height, width in pixels."""
+    if contract.fit == "stretch":
+        return 0.0, 0.0, float(height), float(width)
+    aspect = contract.width / contract.height
+    seen_height = min(height, width / aspect) * contract.crop_fraction
+    seen_width = seen_height * aspect
+    return (height - seen_height) / 2, (width - seen_width) / 2, seen_height, seen_width
+
+
+def resize(frame: np.ndarray, contract: Preprocessing) -> np.ndarray:
+    """Fit a frame [H, W, 3] to the contract's size; uint8 or float in, float32 out, same range."""
+    height, width = frame.shape[:2]
+    top, left, seen_height, seen_width = region(contract, height, width)
+    # Cut to the seen pixels first: the matrices shrink with the region.
+    y0, y1 = max(int(top) - 1, 0), min(int(np.ceil(top + seen_height)) + 1, height)
+    x0, x1 = max(int(left) - 1, 0), min(int(np.ceil(left + seen_width)) + 1, width)
+    if contract.fit == "stretch":
+        y0, y1, x0, x1 = 0, height, 0, width
+    part = frame[y0:y1, x0:x1].astype(np.float32)
+    rows = resize_matrix(y1 - y0, contract.height, top - y0, seen_height, contract.antialias)
+    columns = resize_matrix(x1 - x0, contract.width, left - x0, seen_width, contract.antialias)
+    tall = (rows @ part.reshape(y1 - y0, -1)).reshape(contract.height, x1 - x0, 3)
+    return np.matmul(columns, tall)
+
+
+def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None:
+    """Write a frame [H, W, 3] (uint8, or float in [0, 1]) into an input buffer [h, w, 3].
+
+    Raises:
+        ValueError: the frame is not such an array.
+    """
+    if frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(f"a frame is an RGB array [H, W, 3], not {list(frame.shape)}")
+    is_bytes = frame.dtype == np.uint8
+    if not is_bytes and frame.dtype.kind != "f":
+        raise ValueError(f"a frame is uint8 or float in 0..1, not {frame.dtype}")
+    if frame.shape != target.shape:
+        frame = resize(frame, contract)
+    if target.dtype != np.uint8:
+        if is_bytes:
+            np.multiply(frame, BYTE, out=target)
+        else:
+            np.copyto(target, frame, casting="same_kind")
+    elif frame.dtype == np.uint8:
+        np.copyto(target, frame)
+    else:
+        values = frame if is_bytes else frame * 255
+        np.copyto(target, np.rint(values).clip(0, 255), casting="unsafe")

@@ -1,0 +1,182 @@
+"""A running stream: frames in, predictions out, by the bundle's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+
+from movinet_edge.bundle import Bundle
+from movinet_edge.errors import BadInput
+from movinet_edge.runtime.engines import Backend, Buffer, backend_named, usable_backends
+from movinet_edge.runtime.graph import GraphRunner
+from movinet_edge.runtime.preprocess import fill
+
+
+class Score(NamedTuple):
+    """One class of a prediction; `score` is its probability."""
+
+    label: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer after a frame. `logits` is float32 [classes], of everything seen so far.
+
+    Where the graph ends in a softmax, `logits` are log-probabilities: the same up to a constant.
+    """
+
+    frame: int
+    logits: np.ndarray
+    labels: list[str]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, float32 [classes]."""
+        shifted = np.exp(self.logits - self.logits.max())
+        return shifted / shifted.sum()
+
+    def top(self, k: int = 5) -> list[Score]:
+        """The `k` most probable classes, best first."""
+        scores = self.probabilities
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [Score(self.labels[i], int(i), float(scores[i])) for i in best]
+
+
+class Stream:
+    """One stream through a bundle.
+
+    Args:
+        bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
+        backend: a name of `BACKENDS`; by default the first installed one the bundle has files
+            for.
+        precision: which of the bundle's precisions to run.
+        threads: CPU threads of the engine.
+
+    Raises:
+        BadInput: unreadable bundle, unknown backend, engine not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        backend: str | None = None,
+        precision: str = "fp32",
+        threads: int = 1,
+    ):
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
+        manifest = self.bundle.manifest
+        self.backend = _choose(self.bundle, backend)
+        self._contract = manifest.preprocessing
+        self._plan = manifest.plan
+        self._probabilities = manifest.output == "probabilities"
+        features: dict[str, Buffer] = {}
+        self.graphs = {
+            graph.name: GraphRunner(self.bundle, graph, self.backend, precision, threads, features)
+            for graph in manifest.graphs
+        }
+        self._answers: dict[str, np.ndarray] = {}
+        self._frame = 0
+
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+        return next(iter(self.graphs.values())).engine.version
+
+    def step(self, frame: np.ndarray) -> Prediction | None:
+        """Take the next frame: RGB [H, W, 3], uint8 or float in [0, 1], of any size.
+
+        Returns the answer so far; None while a model that sees whole clips waits for the first
+        clip to be complete.
+
+        Raises:
+            ValueError: the frame is not such an array.
+        """
+        number = self._frame
+        for planned in self._plan.steps:
+            runner = self.graphs[planned.graph]
+            if number % planned.every != planned.offset:
+                continue
+            if runner.frame is not None:
+                position = (number // planned.every) % runner.graph.frames
+                fill(runner.frame[position], frame, self._contract)
+                if position + 1 < runner.graph.frames:
+                    continue
+            runner.run()
+            if self._plan.answer in runner.outputs:
+                self._answers.pop(planned.graph, None)  # the newest answer stands last
+                self._answers[planned.graph] = runner.outputs[self._plan.answer][-1].copy()
+        self._frame = number + 1
+        if not self._answers:
+            return None
+        return self._predict(number)
+
+    def finish(self) -> Prediction | None:
+        """Complete a clip that ended early by repeating its last frame; the final answer.
+
+        For frame-by-frame models this is the answer of the last step; None if no frame came.
+        """
+        while self._frame and not self._answers:
+            longest = max(self.graphs.values(), key=lambda r: r.graph.frames)
+            assert longest.frame is not None
+            position = self._frame % longest.graph.frames
+            self.step(longest.frame[position - 1].copy())
+        return self._predict(self._frame - 1) if self._answers else None
+
+    def run(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
+        """Step through `frames`, yielding every answer."""
+        for frame in frames:
+            prediction = self.step(frame)
+            if prediction is not None:
+                yield prediction
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        for runner in self.graphs.values():
+            runner.reset()
+        self._answers.clear()
+        self._frame = 0
+
+    def _predict(self, number: int) -> Prediction:
+        answers = list(self._answers.values())
+        if self._plan.combine == "mean" and len(answers) > 1:
+            answer = np.mean(answers, axis=0, dtype=np.float32)
+        else:
+            answer = answers[-1]
+        if self._probabilities:
+            answer = np.log(np.maximum(answer, np.finfo(np.float32).tiny))
+        return Prediction(number, answer, self.bundle.labels)
+
+    def close(self) -> None:
+        """Release the engines."""
+        self.graphs.clear()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _choose(bundle: Bundle, name: str | None) -> Backend:
+    if name is not None:
+        return backend_named(name)
+    formats = {file.format for graph in bundle.manifest.graphs for file in graph.files}
+    usable = usable_backends(formats)
+    if not usable:
+        raise BadInput(
+            "no engine for this bundle is installed; pip install 'movinet-edge[litert]' "
+            "or 'movinet-edge[onnxruntime]'"
+        )
+    return usable[0]
