@@ -23,7 +23,11 @@ from movinet_edge.streaming.layers import (
 )
 from movinet_edge.streaming.state import State, name_states
 
-NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras: epsilon 1e-3, momentum 0.99
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm as the published models have it (Keras: epsilon 1e-3, momentum 0.99)."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -40,7 +44,7 @@ class ConvNorm(nn.Module):
         self.kernel, self.stride, self.act = kernel, stride, act
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
         nn.init.kaiming_normal_(self.conv.weight)
-        self.norm = nn.BatchNorm2d(outputs, **NORM)
+        self.norm = batch_norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return per_frame(self.frame, x)
@@ -57,7 +61,7 @@ class DepthwiseNorm(nn.Module):
         super().__init__()
         self.act = act
         self.conv = DepthwiseConv(channels, kernel, stride)
-        self.norm = nn.BatchNorm2d(channels, **NORM)
+        self.norm = batch_norm(channels)
 
     def forward(self, window: Tensor) -> Tensor:
         return ACTIVATIONS[self.act](per_frame(self.norm, self.conv(window)))

@@ -7,12 +7,13 @@ Layers and figures: TensorFlow Model Garden, ``official/projects/movinet`` (READ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True)
+class Layer:
     """One inverted-bottleneck layer."""
 
     stage: int

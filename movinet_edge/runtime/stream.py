@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from movinet_edge.runtime.graph import GraphRunner
 from movinet_edge.runtime.preprocess import fill
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Score:
     """One class of a prediction; `score` is its probability."""
 
     label: str
@@ -146,7 +146,7 @@ class Stream:
     def _predict(self, number: int) -> Prediction:
         answers = list(self._answers.values())
         if self._plan.combine == "mean" and len(answers) > 1:
-            answer = np.mean(answers, axis=0, dtype=np.float32)
+            answer = np.asarray(np.mean(answers, axis=0), np.float32)
         else:
             answer = answers[-1]
         if self._probabilities:

@@ -1,0 +1,1 @@
+"""Measure what a step costs: contestants, timing, records."""

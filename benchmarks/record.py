@@ -1,0 +1,151 @@
+"""What a benchmark writes down; one set of records for every runner.
+
+Times are milliseconds, memory is 10^6 bytes, one MAC is one multiply-accumulate.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from movinet_edge.bundle import Record
+
+
+class GraphFile(Record):
+    """One model file that took part, and how far its engine's delegate took it.
+
+    `partitions` counts the delegate's parts of the graph (1: the graph was never cut);
+    `fully_accelerated` is the engine's own word. Both are None where an engine has no such thing.
+    """
+
+    graph: str
+    form: str
+    file: str
+    sha256: str
+    bytes: int
+    delegate: str | None = None
+    partitions: int | None = None
+    fully_accelerated: bool | None = None
+
+
+class Subject(Record):
+    """What ran. A peer is somebody else's model file, so it has no manifest."""
+
+    label: str
+    name: str
+    kind: Literal["bundle", "peer"]
+    bundle: str | None = None
+    manifest_sha256: str | None = None
+    backend: str
+    engine: str
+    engine_version: str
+    precision: str | None = None
+    files: tuple[GraphFile, ...]
+    frames_per_step: int = 1
+    macs_per_step: float | None = None
+
+
+class Method(Record):
+    """How it ran. `interleaved`: every contestant made one step per round, in shuffled order."""
+
+    threads: int
+    warmup: int
+    steps: int
+    mode: Literal["back-to-back", "paced"]
+    frame_rate: float | None = None
+    interleaved: bool
+
+
+class Distribution(Record):
+    """Of one quantity over the steps, in ms; percentiles interpolate linearly."""
+
+    min: float
+    p10: float
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+
+
+class Alone(Record):
+    """Measured in a process of its own that does nothing else.
+
+    `load_ms`: from the path to a model ready to step (engine imported, hashes checked, file
+    compiled); the cold start is `load_ms` + `first_step_ms`. `peak_memory_mb` is the largest
+    resident size of that process, `base_memory_mb` its size before loading; None where the
+    system does not tell.
+    """
+
+    load_ms: float
+    first_step_ms: float
+    base_memory_mb: float | None
+    peak_memory_mb: float | None
+
+
+class Measurement(Record):
+    """One contestant's result.
+
+    `step_ms`: a whole step, from the RGB frame to the answer in host memory. `engine_ms`: the
+    engine's call alone (of the classic interpreter: with the copies of its tensors).
+    `overhead_ms`: the median of their differences. `cpu_ms`: median CPU time of all threads.
+    `peak_percent`: MACs per second at the median, of one thread's measured matrix peak.
+    `late_steps`: paced steps that took longer than their frames.
+    """
+
+    subject: Subject
+    method: Method
+    step_ms: Distribution
+    engine_ms: Distribution
+    overhead_ms: float
+    cpu_ms: float
+    peak_percent: float | None = None
+    late_steps: int | None = None
+    alone: Alone
+
+
+class Spread(Record):
+    """Of the ratios of steps made in the same round."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+class Comparison(Record):
+    """Step time of `label` over step time of `baseline`; below 1 is faster.
+
+    `paired` is None where the two did not run interleaved.
+    """
+
+    label: str
+    baseline: str
+    ratio_of_medians: float
+    paired: Spread | None
+
+
+class Machine(Record):
+    """Where it ran; None is what the system does not tell.
+
+    `sgemm_gmacs`: 10^9 float32 MACs per second of one thread in numpy's matrix product.
+    """
+
+    cpu: str
+    architecture: str
+    cores: int
+    governor: str | None
+    temperature_c: float | None
+    os: str
+    python: str
+    sgemm_gmacs: float
+
+
+class Report(Record):
+    """One run of the benchmark. `notes` says what was left out and why; `date` is UTC."""
+
+    schema_version: Literal[1] = 1
+    date: str
+    machine: Machine
+    tools: dict[str, str]
+    seed: int
+    measurements: tuple[Measurement, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()

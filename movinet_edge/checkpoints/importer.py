@@ -1,0 +1,94 @@
+"""``import``: any supported file becomes a checkpoint of ours."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from movinet_edge.checkpoints.infer import Weights, infer_arch
+from movinet_edge.checkpoints.native import Checkpoint, is_native, load_checkpoint, with_weights
+from movinet_edge.checkpoints.pytorch_file import read_pytorch, unwrap
+from movinet_edge.checkpoints.pytorch_file import from_atze
+from movinet_edge.checkpoints.tensorflow_checkpoint import is_tensorflow, read_tensorflow
+from movinet_edge.checkpoints.tflite_file import is_tflite, read_tflite
+from movinet_edge.errors import BadInput
+from movinet_edge.models.registry import default_preprocessing
+
+
+def read_labels(path: Path) -> list[str]:
+    """Class names, one per line, in the order of the outputs.
+
+    Raises:
+        BadInput: missing, empty or not text.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no label file at {path}")
+    try:
+        labels = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not a text file of labels") from None
+    while labels and not labels[-1]:
+        labels.pop()
+    if not labels or not all(labels):
+        raise BadInput(f"{path} has empty lines; write one class name per line")
+    return labels
+
+
+def read_checkpoint(
+    path: Path, labels: list[str] | None = None, changes: Mapping[str, str] | None = None
+) -> Checkpoint:
+    """Read any supported checkpoint; the architecture is inferred from the weights.
+
+    Args:
+        path: our safetensors, a TensorFlow checkpoint (folder, prefix or .index), a published
+            .tflite, or a PyTorch file (plain, prefixed or nested state dict).
+        labels: class names that replace those in the file.
+        changes: architecture fields that weights cannot tell, such as ``gate``.
+
+    Raises:
+        BadInput: missing, damaged, unsupported or not a MoViNet; labels of the wrong length.
+    """
+    if not path.exists() and not is_tensorflow(path):
+        raise BadInput(f"there is no checkpoint at {path}")
+    if path.is_file() and is_native(path) and not changes:
+        checkpoint = load_checkpoint(path)
+    else:
+        weights, known = _read(path)
+        arch = infer_arch(weights, path, known, changes or {})
+        model = with_weights(arch, weights, path)
+        checkpoint = Checkpoint(model, default_preprocessing(arch))
+    if labels is not None:
+        checkpoint.labels = labels
+    count = len(checkpoint.labels or [])
+    if checkpoint.labels is not None and count != checkpoint.arch.classes:
+        raise BadInput(
+            f"{count} labels for {checkpoint.arch.classes} classes; "
+            "give a label file with one line per class"
+        )
+    return checkpoint
+
+
+def _read(path: Path) -> tuple[Weights, dict[str, Any]]:
+    if is_tensorflow(path):
+        return read_tensorflow(path), {}
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder without a TensorFlow checkpoint (*.index)")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path} is empty; copy it again")
+    if is_tflite(path):
+        return read_tflite(path)
+    if path.suffix == ".safetensors":
+        try:
+            weights = unwrap(load_file(path), path)
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
+        atze = any(key.startswith("blocks.b") for key in weights)
+        return from_atze(weights) if atze else (weights, {})
+    if zipfile.is_zipfile(path) and "manifest.json" in zipfile.ZipFile(path).namelist():
+        raise BadInput(f"{path} is a bundle, not a checkpoint; run and verify take bundles")
+    return read_pytorch(path)
