@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +15,7 @@ from movinet_edge import __version__
 from movinet_edge.bundle import (
     MANIFEST,
     Attachment,
+    Bundle,
     FormatName,
     Graph,
     Manifest,
@@ -33,8 +35,11 @@ from movinet_edge.export.golden import STEPS, write_golden
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.registry import deploy_body, weights_sha256
 from movinet_edge.streaming.deploy import NEW, FormName, Layout, StateSpec
-from movinet_edge.streaming.spec import count_macs, describe
+from movinet_edge.streaming.spec import describe
 from movinet_edge.streaming.state import CLOCK
+
+if TYPE_CHECKING:
+    from movinet_edge.export.verify_record import VerifyRecord
 
 GRAPH = "step"
 LAYOUTS: dict[FormatName, Layout] = {"onnx": "NCHW", "tflite": "NHWC"}
@@ -64,6 +69,7 @@ class ExportOptions:
     in_graph_preprocess: bool = False
     softmax: bool = False
     clip_frames: int | None = None
+    verify: bool = True
 
 
 Progress = Callable[[str], None]
@@ -74,8 +80,11 @@ def export(
     out: Path,
     options: ExportOptions | None = None,
     progress: Progress = lambda _: None,
-) -> Path:
+) -> VerifyRecord | None:
     """Write a bundle to `out` (a directory, or a .zip); nothing is left behind on failure.
+
+    Unless told otherwise the bundle's parity is verified and the proof (``parity.json``,
+    ``report.html``) written into it; a failed proof is written too, and returned.
 
     Args:
         checkpoint: the model with its preprocessing contract and labels.
@@ -96,7 +105,17 @@ def export(
         )
     with atomic_output(out) as folder:
         _write(checkpoint, folder, options, progress)
-    return out
+        return _prove(folder, progress) if options.verify else None
+
+
+def _prove(folder: Path, progress: Progress) -> VerifyRecord:
+    from movinet_edge.export.report import write_html
+    from movinet_edge.export.verify import verify_bundle, write_json
+
+    record = verify_bundle(Bundle(folder), progress=progress)
+    write_json(record, folder / "parity.json")
+    write_html(record, folder / "report.html")
+    return record
 
 
 def _write(
@@ -105,7 +124,8 @@ def _write(
     arch, contract = checkpoint.arch, checkpoint.preprocessing
     frames = 1 if options.form != "clip" else options.clip_frames or arch.clip_frames
     size = (contract.height, contract.width)
-    states = describe(checkpoint.model, size) if options.form != "clip" else []
+    spec = describe(checkpoint.model, size)
+    states = spec.states if options.form != "clip" else ()
     labels = None
     if checkpoint.labels is not None:
         (folder / "labels.txt").write_text("".join(f"{x}\n" for x in checkpoint.labels), "utf-8")
@@ -143,7 +163,7 @@ def _write(
                 name=GRAPH,
                 form=options.form,
                 frames=frames,
-                macs=count_macs(checkpoint.model, torch.empty(1, frames, 3, *size, device="meta")),
+                macs=spec.macs if frames == 1 else describe(checkpoint.model, size, frames).macs,
                 states=tuple(StateRule(name=s.name, rule=s.rule, past=s.past) for s in states),
                 files=tuple(files),
             ),
@@ -228,7 +248,7 @@ def _model_file(step: StepModule, path: Path, fmt: FormatName) -> ModelFile:
 
 
 def _torch_file(
-    folder: Path, states: list[StateSpec], frames: int, size: tuple[int, int], classes: int
+    folder: Path, states: Sequence[StateSpec], frames: int, size: tuple[int, int], classes: int
 ) -> ModelFile:
     """The checkpoint as a file of the graph: the reference, whose states are carried whole."""
 

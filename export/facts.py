@@ -32,7 +32,11 @@ def graph_facts(bundle: Bundle) -> tuple[list[GraphFacts], list[Check], list[str
             if importlib.util.find_spec(package) is None:
                 notes.append(f"no graph facts of {file.path}: {package} is not installed")
                 continue
-            found, more = read(bundle.file(file), file)
+            try:
+                found, more = read(bundle.file(file), file)
+            except Exception as error:  # parsers of damaged files raise whatever they trip over
+                checks.append(_check(file, "readable", False, type(error).__name__))
+                continue
             facts.append(found)
             checks += more
     return facts, checks, notes
@@ -122,10 +126,11 @@ def _checks(file: ModelFile, facts: GraphFacts, solid: int, kept: Names) -> list
             f"differ: {', '.join(lost)}" if lost else f"{len(kept[0])} in, {len(kept[1])} out",
         ),
     )
-    return [
-        Check(kind="graph", subject=file.path, name=name, holds=holds, detail=detail)
-        for name, holds, detail in rows
-    ]
+    return [_check(file, *row) for row in rows]
+
+
+def _check(file: ModelFile, name: str, holds: bool, detail: str) -> Check:
+    return Check(kind="graph", subject=file.path, name=name, holds=holds, detail=detail)
 
 
 def _tflite_operator(code: Any, names: dict[int, str]) -> str:
@@ -151,6 +156,7 @@ def _tflite_engine_facts(path: Path) -> tuple[int | None, bool | None]:
             interpreter.allocate_tensors()
             compiled = CompiledModel.from_file(str(path), HardwareAccelerator.CPU)
             accelerated = bool(compiled.is_fully_accelerated())
+            del compiled  # it logs its end, too
     except (RuntimeError, ValueError):
         return None, None
     operators = interpreter._get_ops_details()

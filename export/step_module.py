@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +49,7 @@ class StepModule(nn.Module):
     With in-graph preprocessing the frame is uint8 RGB, otherwise float32 in [0, 1].
     """
 
-    def __init__(self, body: nn.Module, states: list[StateSpec], config: StepConfig):
+    def __init__(self, body: nn.Module, states: Sequence[StateSpec], config: StepConfig):
         super().__init__()
         self.body, self.states, self.config = body, states, config
 

@@ -189,7 +189,9 @@ def _top1(reference: np.ndarray, answers: np.ndarray, margin: float) -> list[boo
 def _overlap(reference: np.ndarray, answers: np.ndarray, count: int) -> list[float]:
     """The part of the reference's `count` best classes that are among the answer's."""
     wanted, got = (np.argsort(-x, axis=1, kind="stable")[:, :count] for x in (reference, answers))
-    return [len(set(a) & set(b)) / count for a, b in zip(wanted.tolist(), got.tolist(), strict=True)]
+    return [
+        len(set(a) & set(b)) / count for a, b in zip(wanted.tolist(), got.tolist(), strict=True)
+    ]
 
 
 def _growth(error: np.ndarray) -> tuple[float | None, float | None]:

@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from movinet_edge.checkpoints.infer import Weights, infer_arch
 from movinet_edge.checkpoints.native import Checkpoint, is_native, load_checkpoint, with_weights
-from movinet_edge.checkpoints.pytorch_file import read_pytorch, unwrap
-from movinet_edge.checkpoints.pytorch_file import from_atze
+from movinet_edge.checkpoints.pytorch_file import from_atze, read_pytorch, unwrap
 from movinet_edge.checkpoints.tensorflow_checkpoint import is_tensorflow, read_tensorflow
 from movinet_edge.checkpoints.tflite_file import is_tflite, read_tflite
 from movinet_edge.errors import BadInput

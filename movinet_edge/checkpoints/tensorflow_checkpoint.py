@@ -70,9 +70,7 @@ def read_tensorflow(path: Path) -> Weights:
     try:
         reader = tf.train.load_checkpoint(str(_prefix(path)))
         keys = [k for k in reader.get_variable_to_shape_map() if k.endswith(VALUE)]
-        values = {
-            k.removesuffix(VALUE): reader.get_tensor(k) for k in keys if _is_weight(k)
-        }
+        values = {k.removesuffix(VALUE): reader.get_tensor(k) for k in keys if _is_weight(k)}
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         raise BadInput(f"{path} is damaged or no TensorFlow checkpoint; copy it again") from error
     weights = convert(values)

@@ -25,6 +25,9 @@ class TorchEngine:
     def allocate(self, spec: TensorSpec) -> Buffer:
         return Buffer(spec)
 
+    def close(self) -> None:
+        del self._model
+
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         tensors = {name: torch.from_numpy(buffer.array) for name, buffer in inputs.items()}
         state_in = {s.state: tensors[s.name] for s in self._file.inputs if s.state}

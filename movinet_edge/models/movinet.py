@@ -24,7 +24,6 @@ from movinet_edge.streaming.layers import (
 from movinet_edge.streaming.state import State, name_states
 
 
-
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Batch norm as the published models have it (Keras: epsilon 1e-3, momentum 0.99)."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)

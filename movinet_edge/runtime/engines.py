@@ -68,6 +68,9 @@ class Engine(Protocol):
             BadInput: a tensor of the model has no buffer or one of another shape.
         """
 
+    def close(self) -> None:
+        """Release the model; its buffers and calls are not used any more."""
+
 
 class EngineFactory(Protocol):
     def __call__(self, path: Path, file: ModelFile, graph: Graph, threads: int) -> Engine: ...

@@ -101,6 +101,11 @@ class GraphRunner:
             answer.pull()
         self._step += 1
 
+    def close(self) -> None:
+        """Release the engine."""
+        self._calls.clear()
+        self.engine.close()
+
     def reset(self) -> None:
         """Forget the stream."""
         self._step = 0

@@ -28,6 +28,9 @@ class InterpreterEngine:
     def allocate(self, spec: TensorSpec) -> Buffer:
         return Buffer(spec)
 
+    def close(self) -> None:
+        del self._interpreter
+
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         interpreter = self._interpreter
         shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}

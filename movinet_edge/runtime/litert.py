@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.metadata
+import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import ai_edge_litert
 from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
+from ai_edge_litert.environment import Environment
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
 from movinet_edge.bundle import Graph, ModelFile, TensorSpec
 from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
 from movinet_edge.runtime.quiet import quiet
+
+# LiteRT logs every accelerator that it meets and leaves, from C++ and without a switch: creation
+# is hidden below, and what its destructors print after the last line of Python is sent away.
+atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+
+@cache
+def _environment() -> Environment:
+    """One for the whole process, as LiteRT advises."""
+    return Environment.create(runtime_path=os.path.dirname(ai_edge_litert.__file__))
 
 
 class NativeBuffer(Buffer):
@@ -38,11 +53,14 @@ class CompiledEngine:
             hardware_accelerators=HardwareAccelerator.CPU,
             cpu_options=CpuOptions(num_threads=threads),
         )
-        with quiet():  # it logs every accelerator that the machine does not have
-            self._model = CompiledModel.from_file(str(path), options=options)
-        (self._signature, names), *_ = self._model.get_signature_list().items()
-        self._inputs: list[str] = names["inputs"]
-        self._outputs: list[str] = names["outputs"]
+        with quiet():
+            self._model = CompiledModel.from_file(
+                str(path), environment=_environment(), options=options
+            )
+            (self._signature, names), *_ = self._model.get_signature_list().items()
+            self._inputs: list[str] = names["inputs"]
+            self._outputs: list[str] = names["outputs"]
+            self.allocate(file.inputs[0]).push()  # the first write makes one more environment
 
     @property
     def fully_accelerated(self) -> bool:
@@ -55,6 +73,9 @@ class CompiledEngine:
         else:
             native = self._model.create_output_buffer_by_name(self._signature, spec.name)
         return NativeBuffer(spec, native)
+
+    def close(self) -> None:
+        del self._model
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         model = self._model

@@ -30,6 +30,9 @@ class OrtEngine:
     def allocate(self, spec: TensorSpec) -> Buffer:
         return Buffer(spec)
 
+    def close(self) -> None:
+        del self._session
+
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         session = self._session
         check_buffers("input", {i.name: tuple(i.shape) for i in session.get_inputs()}, inputs)

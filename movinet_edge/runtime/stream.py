@@ -155,6 +155,8 @@ class Stream:
 
     def close(self) -> None:
         """Release the engines."""
+        for runner in self.graphs.values():
+            runner.close()
         self.graphs.clear()
 
     def __enter__(self) -> Stream:

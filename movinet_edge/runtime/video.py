@@ -41,7 +41,9 @@ def read_frames(source: str | Path, frame_rate: float) -> Iterator[VideoFrame]:
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as a video (empty, cut off or another format)") from error
+        raise BadInput(
+            f"{path} cannot be read as a video (empty, cut off or another format)"
+        ) from error
     with container:
         if not container.streams.video:
             raise BadInput(f"{path} has no video track (is it an audio file?)")
@@ -68,7 +70,9 @@ def _decode(container: Any, path: Path) -> Iterator[tuple[Fraction, Fraction, An
             count += 1
             yield time - first, lasts, frame
     except av.error.FFmpegError as error:
-        raise BadInput(f"{path} is damaged after {count} frames; copy or convert it again") from error
+        raise BadInput(
+            f"{path} is damaged after {count} frames; copy or convert it again"
+        ) from error
     if count == 0:
         raise BadInput(f"{path} has no readable picture; copy or convert it again")
     # Players forgive a short tail (edit lists, dropped frames), not a missing tenth.

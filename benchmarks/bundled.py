@@ -1,0 +1,142 @@
+"""Contestants from a bundle: `Stream.step` on a backend, after it was shown to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from movinet_edge.benchmarks.contestant import EngineClock, Entry, TimedEngine
+from movinet_edge.benchmarks.facts import delegate_partitions
+from movinet_edge.benchmarks.record import GraphFile, Subject
+from movinet_edge.bundle import MANIFEST, Bundle, Graph, Manifest, sha256_of
+from movinet_edge.errors import CheckFailed
+from movinet_edge.runtime.engines import backend_named
+from movinet_edge.runtime.graph import GraphRunner
+from movinet_edge.runtime.stream import Prediction, Stream
+
+
+class BundleContestant:
+    """A stream through a bundle. A step is a frame, or a clip where the model takes clips."""
+
+    def __init__(self, entry: Entry, bundle: Bundle | None = None):
+        self.entry = entry
+        self.clock = EngineClock()
+        self.stream = Stream(bundle or entry.path, entry.way, entry.precision, entry.threads)
+        for runner in self.stream.graphs.values():
+            runner.engine = TimedEngine(runner.engine, self.clock)
+        manifest = self.stream.bundle.manifest
+        self.frame_size = (manifest.preprocessing.height, manifest.preprocessing.width)
+        self.frames_per_step = max(graph.frames for graph in manifest.graphs)
+
+    def step(self, clip: Iterable[np.ndarray]) -> np.ndarray | None:
+        prediction = None
+        for frame in clip:
+            prediction = self.stream.step(frame)
+        return None if prediction is None else prediction.logits
+
+    def reset(self) -> None:
+        self.stream.reset()
+
+    def describe(self) -> Subject:
+        bundle, runners = self.stream.bundle, self.stream.graphs.values()
+        return Subject(
+            label=self.entry.label,
+            name=self.entry.name,
+            kind="bundle",
+            bundle=bundle.manifest.name,
+            manifest_sha256=sha256_of(bundle.root / MANIFEST),
+            backend=self.stream.backend.name,
+            engine=self.stream.backend.needs,
+            engine_version=self.stream.version,
+            precision=self.entry.precision,
+            files=tuple(self._describe_file(runner) for runner in runners),
+            frames_per_step=self.frames_per_step,
+            macs_per_step=macs_per_step(bundle.manifest, self.frames_per_step),
+        )
+
+    def _describe_file(self, runner: GraphRunner) -> GraphFile:
+        backend, file = self.stream.backend, runner.file
+        engine = runner.engine
+        inner = engine.inner if isinstance(engine, TimedEngine) else engine
+        partitions = None
+        if file.format == "tflite":
+            path = self.stream.bundle.file(file)
+            partitions = delegate_partitions(path, backend.needs, self.entry.threads)
+        return GraphFile(
+            graph=runner.graph.name,
+            form=runner.graph.form,
+            file=file.path,
+            sha256=file.sha256,
+            bytes=file.bytes,
+            delegate="XNNPACK" if partitions else None,
+            partitions=partitions,
+            fully_accelerated=getattr(inner, "fully_accelerated", None),
+        )
+
+
+def precisions(manifest: Manifest, backend: str) -> list[str]:
+    """The precisions in which every graph of a bundle has a file for a backend."""
+    format = backend_named(backend).format
+
+    def held(graph: Graph) -> list[str]:
+        return [f.precision for f in graph.files if f.format == format]
+
+    first, *others = manifest.graphs
+    return [p for p in held(first) if all(p in held(graph) for graph in others)]
+
+
+def macs_per_step(manifest: Manifest, frames_per_step: int) -> float:
+    """Multiply-accumulates of a step, averaged over the plan where graphs run now and then."""
+    total = 0.0
+    for planned in manifest.plan.steps:
+        graph = manifest.graph(planned.graph)
+        total += graph.macs * frames_per_step / (planned.every * graph.frames)
+    return total
+
+
+def check_parity(contestant: BundleContestant) -> float:
+    """Stream the golden frames; the largest error over the deviation of the reference.
+
+    Raises:
+        CheckFailed: the error is over the manifest's threshold, or there was no answer.
+    """
+    stream, entry = contestant.stream, contestant.entry
+    bundle = stream.bundle
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        frames, reference = golden["frames"], golden["logits"]
+    stream.reset()
+    predictions = list(stream.run(frames))
+    final = stream.finish()
+    stream.reset()
+    if not predictions and final is not None:
+        predictions = [final]  # the golden stream was shorter than a clip
+    if not predictions:
+        raise CheckFailed(f"{entry.label} gave no answer for the golden stream")
+    error = _relative_error(predictions, reference, bundle.manifest.output == "probabilities")
+    limit = bundle.manifest.thresholds[entry.precision].max_error
+    if not error <= limit:  # NaN is no pass
+        raise CheckFailed(
+            f"{entry.label} computes wrong numbers: error {error:.2g} of the logits' deviation, "
+            f"{limit:.2g} allowed; it was not timed (see movinet-edge verify)"
+        )
+    return error
+
+
+def _relative_error(
+    predictions: list[Prediction], reference: np.ndarray, probabilities: bool
+) -> float:
+    """Largest absolute error over the reference's deviation; reference [T or 1, classes]."""
+    if len(reference) == 1:  # one answer for the whole stream: the last
+        ours, theirs = predictions[-1].logits[None], reference
+    else:
+        ours = np.stack([p.logits for p in predictions])
+        theirs = reference[[p.frame for p in predictions]]
+    if probabilities:  # then logits are known up to a constant only
+        ours, theirs = _log_softmax(ours), _log_softmax(theirs)
+    return float(np.abs(ours - theirs).max() / theirs.std())
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

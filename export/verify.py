@@ -1,0 +1,367 @@
+"""``verify``: proof on whole streams that every artefact computes what the PyTorch model does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from movinet_edge.bundle import Bundle, Precision, Threshold
+from movinet_edge.errors import BadInput
+from movinet_edge.export.facts import graph_facts
+from movinet_edge.export.properties import Answers, centred, check_properties, first_layer
+from movinet_edge.export.report import write_html, write_json, write_junit
+from movinet_edge.export.verify_record import (
+    Check,
+    StreamParity,
+    VerifyRecord,
+    first_bad_step,
+    measure,
+    shortcomings,
+)
+from movinet_edge.runtime import Stream
+from movinet_edge.runtime.engines import Backend, backend_named, usable_backends
+from movinet_edge.runtime.preprocess import fill
+
+if TYPE_CHECKING:
+    from movinet_edge.models.movinet import MoViNet
+
+__all__ = ["verify_bundle", "write_html", "write_json", "write_junit"]
+
+# Frames per forward pass of the reference: bounds its memory for streams of any length.
+SUB_CLIP = 32
+EXTRA = "pip install 'movinet-edge[export]'"
+
+Frames = Callable[[], Iterator[np.ndarray]]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stream to verify: uint8 frames of the model's size, the answers to expect, their origin."""
+
+    name: str
+    frames: Frames
+    logits: np.ndarray
+    reference: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """One precision of the bundle on one backend."""
+
+    backend: Backend
+    precision: Precision
+    threshold: Threshold
+
+    def open(self, bundle: Bundle) -> Stream:
+        return Stream(bundle, self.backend.name, self.precision)
+
+
+def verify_bundle(
+    bundle: Bundle,
+    backends: Sequence[str] | None = None,
+    videos: Sequence[str | Path] = (),
+    steps: int | None = None,
+    properties: bool = True,
+    progress: Progress = lambda _: None,
+) -> VerifyRecord:
+    """Stream the golden frames and `videos` through every artefact and compare every step.
+
+    Args:
+        backends: names; by default every installed one the bundle has files for.
+        steps: frames per stream (default: the stored golden stream, whole videos). A clip form
+            takes whole clips: the number is rounded up.
+        properties: also check what must be true of any streaming artefact.
+        progress: told in a few words what is being done.
+
+    Raises:
+        BadInput: a damaged bundle, an unknown or absent backend, an unreadable video, or a
+            reference that needs PyTorch where there is none.
+    """
+    if steps is not None and steps < 1:
+        raise BadInput(f"--steps {steps} is no stream; give 1 or more")
+    bundle.check_all()
+    targets = _targets(bundle, backends)
+    facts, graph_checks, notes = graph_facts(bundle)
+    model = _reference_model(bundle, notes)
+    progress("reference")
+    sources, checks = _golden_source(bundle, model, steps)
+    sources += [_video_source(bundle, model, Path(video), steps) for video in videos]
+    parities: list[StreamParity] = []
+    engines: dict[str, str] = {}
+    for target in targets:
+        for source in sources:
+            progress(f"{target.backend.name} {target.precision}, {source.name}")
+            parity = _compare(bundle, target, source, layers=model is not None)
+            parities.append(parity)
+            engines[target.backend.name] = parity.engine
+            checks.append(_parity_check(parity))
+        # PyTorch is the reference; its states are bound by the model itself.
+        if properties and target.backend.format != "torch":
+            progress(f"{target.backend.name} {target.precision}, properties")
+            checks += _properties(bundle, target)
+    checks += graph_checks
+    manifest = bundle.manifest
+    return VerifyRecord(
+        bundle=manifest.name,
+        form=manifest.graphs[0].form,
+        frames=_clip_frames(bundle),
+        holds=all(check.holds for check in checks),
+        checks=tuple(checks),
+        streams=tuple(parities),
+        facts=tuple(facts),
+        notes=tuple(notes),
+        thresholds=manifest.thresholds,
+        provenance=manifest.provenance,
+        versions={"movinet-edge": importlib.metadata.version("movinet-edge")} | engines,
+    )
+
+
+def _targets(bundle: Bundle, names: Sequence[str] | None) -> list[Target]:
+    manifest = bundle.manifest
+    files = [file for graph in manifest.graphs for file in graph.files]
+    if names:
+        backends = list({b.name: b for b in map(backend_named, names)}.values())
+    else:
+        backends = usable_backends({file.format for file in files})
+    targets = []
+    for backend in backends:
+        if not backend.installed:
+            raise BadInput(
+                f"backend {backend.name} is not installed; pip install "
+                f"'movinet-edge[{backend.extra}]'"
+            )
+        held = {file.precision: file for file in files if file.format == backend.format}
+        if not held:
+            raise BadInput(
+                f"the bundle has no {backend.format} file for backend {backend.name}; "
+                f"export it with --format {backend.format}"
+            )
+        for precision in held:
+            if precision not in manifest.thresholds:
+                raise BadInput(f"the manifest has no threshold for {precision}; export it again")
+            targets.append(Target(backend, precision, manifest.thresholds[precision]))
+    if not targets:
+        raise BadInput("no engine for this bundle is installed; pip install 'movinet-edge[litert]'")
+    return targets
+
+
+def _reference_model(bundle: Bundle, notes: list[str]) -> MoViNet | None:
+    """The PyTorch model in the bundle; None (and a note) where there is none to run."""
+    graphs = bundle.manifest.graphs
+    files = [f for graph in graphs for f in graph.files if f.format == "torch"]
+    if len(graphs) != 1 or not files:
+        notes.append("the bundle holds no checkpoint: compared with its stored answers only")
+        return None
+    if importlib.util.find_spec("torch") is None:
+        notes.append(f"PyTorch is not installed ({EXTRA}): compared with the stored answers only")
+        return None
+    from movinet_edge.checkpoints.native import load_checkpoint
+
+    return load_checkpoint(bundle.file(files[0])).model
+
+
+def _golden_source(
+    bundle: Bundle, model: MoViNet | None, steps: int | None
+) -> tuple[list[Source], list[Check]]:
+    """The stored stream, longer where `steps` asks, and checks of what is stored."""
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        stored, logits = golden["frames"], golden["logits"]
+    wanted = _whole_clips(bundle, steps or len(stored))
+    if model is None:
+        if wanted > len(stored):
+            raise BadInput(f"--steps {steps} is more than the bundle stores and needs {EXTRA}")
+        logits = _comparable(bundle, logits[:wanted])
+        return [Source("golden", lambda: iter(stored[:wanted]), logits, "stored answers")], []
+    fresh = _comparable(bundle, _reference(bundle, model, stored))
+    stored_logits = _comparable(bundle, logits)
+    checks = [_stored_check(bundle, stored_logits, fresh), _hash_check(bundle, model)]
+    if wanted <= len(stored):
+        logits, origin = stored_logits[:wanted], "stored answers"
+    else:
+        logits = _comparable(bundle, _reference(bundle, model, _extended(stored, wanted)))
+        origin = "PyTorch clip"
+    return [Source("golden", lambda: _extended(stored, wanted), logits, origin)], checks
+
+
+def _extended(stored: np.ndarray, wanted: int) -> Iterator[np.ndarray]:
+    """`wanted` frames: the stored ones, then generated scenes, made when they are reached."""
+
+    def scenes() -> Iterator[np.ndarray]:
+        from movinet_edge.export.golden import moving_pattern
+
+        _, height, width, _ = stored.shape
+        for seed in count(1):
+            yield moving_pattern(SUB_CLIP, height, width, seed)
+
+    return islice(chain(stored, chain.from_iterable(scenes())), wanted)
+
+
+def _video_source(bundle: Bundle, model: MoViNet | None, path: Path, steps: int | None) -> Source:
+    if model is None:
+        raise BadInput(f"--video needs PyTorch and the bundle's checkpoint; {EXTRA}")
+    contract = bundle.manifest.preprocessing
+
+    def frames() -> Iterator[np.ndarray]:
+        from movinet_edge.runtime.video import read_frames
+
+        number = 0
+        for frame in read_frames(path, contract.frame_rate):
+            if steps is not None and number >= _whole_clips(bundle, steps):
+                return
+            # Rounded to bytes, so that graphs that take bytes and graphs that take floats see
+            # the same numbers.
+            image = np.empty((contract.height, contract.width, 3), np.uint8)
+            fill(image, frame.image, contract)
+            number += 1
+            yield image
+        if number == 0:
+            raise BadInput(f"{path} has no frames")
+        for _ in range(_whole_clips(bundle, number) - number):
+            yield image
+
+    logits = _comparable(bundle, _reference(bundle, model, frames()))
+    return Source(path.name, frames, logits, "PyTorch clip")
+
+
+def _reference(bundle: Bundle, model: MoViNet, frames: Iterable[np.ndarray]) -> np.ndarray:
+    """The PyTorch clip forward: uint8 frames [H, W, 3] -> logits [answers, classes].
+
+    Long streams run in sub-clips that hand over their state, which is the same computation. A
+    clip form begins anew with every clip.
+    """
+    import torch
+
+    clip, rest = _clip_frames(bundle), iter(frames)
+    state, rows = None, []
+    while part := list(islice(rest, clip if clip > 1 else SUB_CLIP)):
+        x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)[None].float() * (1 / 255)
+        with torch.inference_mode():
+            logits, after = model(x, state)
+        state = None if clip > 1 else after
+        rows.append(logits[0].numpy())
+    return np.concatenate(rows)
+
+
+def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:
+    threshold = min(bundle.manifest.thresholds.values(), key=lambda t: t.max_error)
+    error = float("inf")
+    if stored.shape == fresh.shape:
+        error = float(np.abs(stored - fresh).max() / (fresh.std() or 1.0))
+    return Check(
+        kind="reference",
+        subject="golden",
+        name="stored answers are the checkpoint's",
+        holds=error <= threshold.max_error,
+        detail=f"error {error:.2e}, limit {threshold.max_error:g}",
+    )
+
+
+def _hash_check(bundle: Bundle, model: MoViNet) -> Check:
+    from movinet_edge.models.registry import weights_sha256
+
+    found, wanted = weights_sha256(model), bundle.manifest.provenance.checkpoint_sha256
+    return Check(
+        kind="reference",
+        subject="checkpoint",
+        name="weights are those of the provenance",
+        holds=found == wanted,
+        detail=f"{found[:16]}" + ("" if found == wanted else f" instead of {wanted[:16]}"),
+    )
+
+
+def _compare(bundle: Bundle, target: Target, source: Source, layers: bool) -> StreamParity:
+    def record(**found: object) -> StreamParity:
+        return StreamParity.model_validate(
+            {
+                "backend": target.backend.name,
+                "format": target.backend.format,
+                "precision": target.precision,
+                "stream": source.name,
+                "reference": source.reference,
+                "threshold": target.threshold,
+                **found,
+            }
+        )
+
+    engine = "?"
+    try:
+        with target.open(bundle) as stream:
+            engine = stream.version
+            answers = Answers(stream).run(source.frames())
+    except Exception as error:  # engines share no exception; whatever it is, it does not run
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        failure = f"does not run: {reason[0]}"
+        return record(engine=engine, steps=0, figures=None, failure=failure)
+    if len(source.logits) < len(answers):  # one answer per clip, repeated for all its frames
+        answers = answers[_clip_frames(bundle) - 1 :: _clip_frames(bundle)]
+    steps = len(answers)
+    if steps != len(source.logits):
+        failure = f"gives {steps} answers instead of {len(source.logits)}"
+        return record(engine=engine, steps=steps, figures=None, failure=failure)
+    figures = measure(source.logits, answers, target.threshold)
+    wrong = shortcomings(figures, target.threshold)
+    if not wrong:
+        return record(engine=engine, steps=steps, figures=figures)
+    bad = first_bad_step(figures, target.threshold)
+    layer = None
+    if layers and target.backend.format != "torch":
+        reference = replace(target, backend=backend_named("torch"))
+        with target.open(bundle) as stream, reference.open(bundle) as torch_stream:
+            frames, limit = islice(source.frames(), bad + 1), target.threshold.max_error
+            layer = first_layer(stream, torch_stream, frames, limit)
+    failure = f"{'; '.join(wrong)}; first at step {bad}" + (f", in {layer}" if layer else "")
+    return record(
+        engine=engine,
+        steps=steps,
+        figures=figures,
+        bad_step=bad,
+        first_layer=layer,
+        failure=failure,
+    )
+
+
+def _parity_check(parity: StreamParity) -> Check:
+    figures = parity.figures
+    detail = parity.failure or ""
+    if figures is not None and not detail:
+        detail = f"error {figures.max_error:.2e}, cosine {figures.min_cosine:.7f}"
+    return Check(
+        kind="parity",
+        subject=parity.subject,
+        name=f"parity on {parity.stream}",
+        holds=parity.failure is None,
+        detail=detail,
+    )
+
+
+def _properties(bundle: Bundle, target: Target) -> list[Check]:
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        frames = golden["frames"]
+    try:
+        return check_properties(target.open, bundle, frames)
+    except Exception as error:  # as in _compare
+        subject = f"{target.backend.name} {target.precision}"
+        detail = f"does not run: {str(error).splitlines()[0] if str(error) else type(error)}"
+        return [Check(kind="property", subject=subject, name="runs", holds=False, detail=detail)]
+
+
+def _comparable(bundle: Bundle, logits: np.ndarray) -> np.ndarray:
+    """Logits as `Answers` gives them."""
+    return centred(logits) if bundle.manifest.output == "probabilities" else logits
+
+
+def _clip_frames(bundle: Bundle) -> int:
+    return max(graph.frames for graph in bundle.manifest.graphs)
+
+
+def _whole_clips(bundle: Bundle, frames: int) -> int:
+    clip = _clip_frames(bundle)
+    return -(-frames // clip) * clip

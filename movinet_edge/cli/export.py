@@ -1,0 +1,128 @@
+"""``movinet-edge export``: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    onnx = "onnx"
+    tflite = "tflite"
+
+
+class Form(StrEnum):
+    fresh = "fresh"
+    carry = "carry"
+    clip = "clip"
+
+
+class Precision(StrEnum):
+    fp32 = "fp32"
+
+
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CKPT|MODEL",
+            help="A checkpoint (any that import reads), or a model name for untrained weights.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The bundle: a directory, or a .zip.")],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Repeatable; both by default.", show_default=False),
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            help="fresh: emits new frames only, the host rotates buffers; carry: emits whole "
+            "states; clip: a whole clip at once. Default: fresh, clip for base models.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
+    in_graph_preprocess: Annotated[
+        bool, typer.Option("--in-graph-preprocess", help="Take uint8 RGB, normalise inside.")
+    ] = False,
+    softmax: Annotated[
+        bool, typer.Option("--softmax", help="Emit probabilities instead of logits.")
+    ] = False,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of the clip form.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one per line.", show_default=False)
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=32, max=1024, help="Frame side, if not the model's own."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="Prove parity and write parity.json and report.html.")
+    ] = True,
+    as_zip: Annotated[bool, typer.Option("--zip", help="Write OUT.zip.")] = False,
+) -> None:
+    """Write ONNX and TFLite step models with manifest, golden stream and parity report."""
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.cli.console import out as console
+    from movinet_edge.cli.console import progress
+    from movinet_edge.errors import CheckFailed
+
+    target = out.with_name(f"{out.name}.zip") if as_zip and out.suffix != ".zip" else out
+    with progress("export") as say:
+        say("loading")
+        from movinet_edge.export.exporter import ExportOptions
+        from movinet_edge.export.exporter import export as write_bundle
+
+        checkpoint = _checkpoint(source, labels, size)
+        causal = checkpoint.arch.causal
+        options = ExportOptions(
+            formats=tuple(f.value for f in formats or list(Format)),  # type: ignore[misc]
+            form=form.value if form else "fresh" if causal else "clip",  # type: ignore[arg-type]
+            in_graph_preprocess=in_graph_preprocess,
+            softmax=softmax,
+            clip_frames=clip_frames,
+            verify=verify,
+        )
+        record = write_bundle(checkpoint, target, options, say)
+    bundle = Bundle(target)
+    for file in (file for graph in bundle.manifest.graphs for file in graph.files):
+        console().print(
+            f"{file.path:20} {file.format:7} {file.precision}  {file.bytes / 1e6:6.2f} MB",
+            highlight=False,
+        )
+    console().print(f"wrote {target}", highlight=False, soft_wrap=True)
+    if record is not None and not record.holds:
+        raise CheckFailed(f"the exported models do not compute what {source} does; see the report")
+
+
+def _checkpoint(source: str, labels: Path | None, size: int | None):  # type: ignore[no-untyped-def]
+    from movinet_edge.checkpoints.importer import read_checkpoint, read_labels
+    from movinet_edge.checkpoints.native import Checkpoint
+    from movinet_edge.cli.console import err
+    from movinet_edge.errors import BadInput
+    from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+
+    names = read_labels(labels) if labels else None
+    if source in MODELS:
+        err().print(f"note: {source} has untrained (seeded) weights; its answers mean nothing")
+        arch = MODELS[source]
+        checkpoint = Checkpoint(seeded_model(arch), default_preprocessing(arch), names)
+    elif Path(source).exists() or "/" in source or Path(source).suffix:
+        checkpoint = read_checkpoint(Path(source), names)
+    else:
+        raise BadInput(
+            f"{source!r} is neither a file nor a model; movinet-edge models lists the models"
+        )
+    if size:
+        checkpoint.preprocessing = checkpoint.preprocessing.model_copy(
+            update={"height": size, "width": size}
+        )
+    return checkpoint

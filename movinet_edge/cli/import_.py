@@ -1,0 +1,58 @@
+"""``movinet-edge import``: other people's weights become a checkpoint of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="TensorFlow Model Garden checkpoint (folder or prefix), published MoViNet "
+            ".tflite, or PyTorch file (also MoViNet-pytorch's, all versions).",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where to write the .safetensors.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Class names, one per line.", show_default=False)
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Architecture field that weights cannot tell, such as gate=hard_sigmoid_keras.",
+        ),
+    ] = None,
+) -> None:
+    """Read a checkpoint, infer its architecture from the weights, write our format."""
+    from movinet_edge.checkpoints.importer import read_checkpoint, read_labels
+    from movinet_edge.checkpoints.native import save_checkpoint
+    from movinet_edge.cli.console import out as console
+    from movinet_edge.cli.console import progress
+    from movinet_edge.errors import BadInput
+
+    pairs = [text.partition("=") for text in changes or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise BadInput(f"--set takes KEY=VALUE, not {key!r}")
+    with progress("import") as say:
+        say(str(source))
+        names = read_labels(labels) if labels else None
+        checkpoint = read_checkpoint(source, names, {key: value for key, _, value in pairs})
+        save_checkpoint(checkpoint, out)
+    arch = checkpoint.arch
+    count = sum(p.numel() for p in checkpoint.model.parameters())
+    console().print(
+        f"{arch.name}: {count:,} parameters, {arch.classes} classes, "
+        f"{arch.activation} with gate {arch.gate}, squeeze-excite {arch.squeeze_excite}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console().print(f"wrote {out}", highlight=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""``movinet-edge inspect``: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+) -> None:
+    """Check a bundle's files against their hashes and print what a host needs to know."""
+    from movinet_edge.bundle import Bundle
+
+    bundle = Bundle(path)
+    bundle.check_all()
+    manifest = bundle.manifest
+    if as_json:
+        print(manifest.model_dump_json(indent=1, exclude_none=True))
+        return
+    from rich.table import Table
+
+    from movinet_edge.cli.console import out
+
+    console = out()
+    contract = manifest.preprocessing
+    console.print(f"[bold]{manifest.name}[/bold], {manifest.task}, {manifest.classes} classes")
+    console.print(
+        f"frames: RGB {contract.width}x{contract.height} ({contract.fit}) at "
+        f"{contract.frame_rate:g} per second, values {contract.value_range[0]:g}.."
+        f"{contract.value_range[1]:g}; answer: {manifest.plan.answer} as {manifest.output}",
+        highlight=False,
+    )
+    for graph in manifest.graphs:
+        planned = [s for s in manifest.plan.steps if s.graph == graph.name]
+        when = ", ".join(
+            "every frame" if s.every == 1 else f"every {s.every} frames from {s.offset} on"
+            for s in planned
+        )
+        console.print(
+            f"graph {graph.name}: form {graph.form}, {graph.frames} frame(s) per run, {when}, "
+            f"{graph.macs / 1e6:.1f} MMAC, {len(graph.states)} states",
+            highlight=False,
+        )
+        table = Table("file", "format", "precision", "MB", "inputs", "outputs", "runs on")
+        for file in graph.files:
+            table.add_row(
+                file.path,
+                file.format,
+                file.precision,
+                f"{file.bytes / 1e6:.2f}",
+                str(len(file.inputs)),
+                str(len(file.outputs)),
+                file.runtime,
+            )
+        console.print(table)
+        if graph.states:
+            states = Table("state", "rule", "shape of one (torch: C, H, W)", title="States")
+            shapes = {
+                s.state: s.shape for f in graph.files if f.format == "torch" for s in f.outputs
+            }
+            for rule in graph.states:
+                shape = shapes.get(rule.name, ())
+                one = shape[1:] if rule.rule == "shift" else shape
+                text = f"shift {rule.past}" if rule.rule == "shift" else "replace"
+                states.add_row(rule.name, text, " x ".join(map(str, one)) or "1")
+            console.print(states)
+    source = manifest.provenance
+    console.print(f"weights sha256 {source.checkpoint_sha256[:16]}…", highlight=False)
+    tools = ", ".join(f"{name} {version}" for name, version in source.tools.items())
+    console.print(f"written by {tools}", highlight=False)
