@@ -50,6 +50,8 @@ class Contestant(Protocol):
 
     def describe(self) -> Subject: ...
 
+    def close(self) -> None: ...
+
 
 class EngineClock:
     """Adds up the time inside engines: `spent` in ns; `binds` counts buffer assignments."""
@@ -84,6 +86,9 @@ class TimedEngine:
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         self._clock.binds += 1
         return self._clock.timed(self.inner.bind(inputs, outputs))
+
+    def close(self) -> None:
+        self.inner.close()
 
 
 def fit_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

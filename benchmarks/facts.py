@@ -121,9 +121,7 @@ def onnx_signature(path: Path) -> Signature:
             name=argument.name, shape=tuple(argument.shape), dtype=ONNX_DTYPES[argument.type]
         )
 
-    return [describe(i) for i in session.get_inputs()], [
-        describe(o) for o in session.get_outputs()
-    ]
+    return [describe(i) for i in session.get_inputs()], [describe(o) for o in session.get_outputs()]
 
 
 def first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ TOOLS = ("numpy", "ai-edge-litert", "onnxruntime", "tflite-runtime", "torch")
 def describe_machine(sgemm_gmacs: float) -> Machine:
     """The machine as it is now; `sgemm_gmacs` is measured elsewhere."""
     return Machine(
-        cpu=cpu_name((_read(PROC / "cpuinfo") or "")),
+        cpu=cpu_name(_read(PROC / "cpuinfo") or ""),
         architecture=platform.machine(),
         cores=usable_cores(),
         governor=_read(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),

@@ -1,6 +1,6 @@
 """Other people's streaming models, run the strongest fair ways.
 
-``copying`` is what users of the classic interpreter write: set every tensor, invoke, get every
+``copies`` is what users of the classic interpreter write: set every tensor, invoke, get every
 tensor. ``zero-copy`` gives the states two sets of the engine's own buffers that change places.
 """
 
@@ -10,6 +10,7 @@ import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Way:
 
 
 WAYS = {
-    "interpreter": Way("tflite", None, "interpreter, copying"),
+    "interpreter": Way("tflite", None, "interpreter, copies"),
     "litert": Way("tflite", "litert", "litert, zero-copy"),
     "onnxruntime": Way("onnx", "onnxruntime", "onnxruntime, zero-copy"),
 }
@@ -138,7 +139,7 @@ class InterpreterPeer(Peer):
         package = interpreter_package()
         self.engine = package
         self.version = importlib.metadata.version(package.replace("_", "-"))
-        self._interpreter = open_interpreter(entry.path, package, entry.threads)
+        self._interpreter: Any = open_interpreter(entry.path, package, entry.threads)
         inputs, outputs = tensor_indices(self._interpreter)
         wiring = self.wiring
         self._frame = np.zeros(wiring.frame.shape, wiring.frame.dtype)
@@ -152,6 +153,9 @@ class InterpreterPeer(Peer):
 
     def reset(self) -> None:
         self._states = [np.full(t.shape, t.zero, t.dtype) for t, _ in self.wiring.states]
+
+    def close(self) -> None:
+        del self._interpreter
 
     def _invoke(self) -> None:
         interpreter = self._interpreter
@@ -176,10 +180,10 @@ class BoundPeer(Peer):
         super().__init__(entry)
         backend = WAYS[entry.way].backend
         assert backend is not None
-        loaded = BACKENDS[backend].load(entry.path, *_as_graph(entry), entry.threads)
+        loaded = BACKENDS[backend].load(entry.path, *_as_graph(entry, self.wiring), entry.threads)
         self.engine, self.version = BACKENDS[backend].needs, loaded.version
         self.accelerated = getattr(loaded, "fully_accelerated", None)
-        engine = TimedEngine(loaded, self.clock)
+        self._engine = engine = TimedEngine(loaded, self.clock)
         wiring = self.wiring
         self._frame = engine.allocate(_spec(wiring.frame))
         self._image = image_view(self._frame.array)
@@ -190,6 +194,10 @@ class BoundPeer(Peer):
             engine.bind(*self._assignment(self._sets[i], self._sets[1 - i])) for i in range(2)
         ]
         self.reset()
+
+    def close(self) -> None:
+        self._calls.clear()
+        self._engine.close()
 
     def _assignment(
         self, before: list[Buffer], after: list[Buffer]
@@ -226,19 +234,20 @@ def image_view(frame: np.ndarray) -> np.ndarray:
 
 def _spec(tensor: Tensor) -> TensorSpec:
     # Unvalidated: a peer may hold types that bundles do not, such as int64 frame counters.
-    return TensorSpec.model_construct(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype)
+    fields: dict[str, Any] = {"name": tensor.name, "shape": tensor.shape, "dtype": tensor.dtype}
+    return TensorSpec.model_construct(**fields)
 
 
-def _as_graph(entry: Entry) -> tuple[ModelFile, Graph]:
+def _as_graph(entry: Entry, wiring: Wiring) -> tuple[ModelFile, Graph]:
     """A peer in the words that engines are loaded with; they bind by the tensors' own names."""
-    file = ModelFile(
-        path=entry.path.name,
-        format=WAYS[entry.way].format,
-        precision="fp32",
-        sha256="",
-        bytes=0,
-        runtime="",
-        inputs=(),
-        outputs=(),
-    )
-    return file, Graph(name="step", form="carry", macs=0, states=(), files=(file,))
+    inputs = [wiring.frame, *(before for before, _ in wiring.states)]
+    outputs = [*wiring.answers, *(after for _, after in wiring.states)]
+    fields: dict[str, Any] = {
+        "path": entry.path.name,
+        "format": WAYS[entry.way].format,
+        "inputs": tuple(_spec(tensor) for tensor in inputs),
+        "outputs": tuple(_spec(tensor) for tensor in outputs),
+    }
+    file = ModelFile.model_construct(**fields)
+    graph: dict[str, Any] = {"name": "step", "form": "carry", "frames": 1, "files": (file,)}
+    return file, Graph.model_construct(**graph)

@@ -11,7 +11,7 @@ from movinet_edge.errors import BadInput
 # What converters and authors put around a state's name. Taken off until nothing more comes off.
 PREFIXES = ("serving_default_", "new_", "next_", "old_", "prev_", "in_", "out_")
 MARKS = ("new", "next", "old", "prev", "in", "out", "input", "output")
-SUFFIXES = tuple(f"{joint}{mark}" for mark in MARKS for joint in "_.") + (":0",)
+SUFFIXES = (":0", *(f"{joint}{mark}" for mark in MARKS for joint in "_."))
 
 
 class Tensor(Record):

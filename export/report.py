@@ -207,8 +207,7 @@ def _draw(parities: list[StreamParity]) -> Figure:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
-    legend = {"frameon": False, "labelcolor": INK, "fontsize": 9, "ncols": 3}
-    figure.legend(loc="outside upper left", **legend)  # type: ignore[arg-type]
+    figure.legend(loc="outside upper left", frameon=False, labelcolor=INK, fontsize=9, ncols=3)
     return figure
 
 

@@ -9,9 +9,11 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
     from movinet_edge.bundle import Bundle
-    from movinet_edge.export.verify_record import Figures, VerifyRecord
+    from movinet_edge.export.verify_record import Check, VerifyRecord
 
 
 def verify(
@@ -75,60 +77,81 @@ def _verified(
 
 def show(record: VerifyRecord, console: Console) -> None:
     """Print streams, properties and graph facts; the verdict is the last line."""
-    from rich.table import Table
     from rich.text import Text
 
-    def verdict(holds: bool) -> Text:
-        return Text("holds", "green") if holds else Text("fails", "bold red")
-
-    table = Table(title=f"{record.bundle}, form {record.form}", title_justify="left")
-    for column in ("backend", "stream", "steps", "max error", "cosine", "top-1", "growth", ""):
-        table.add_column(column, justify="right" if column in NUMBERS else "left")
-    for parity in record.streams:
-        figures = [f"{parity.steps}", *_figures(parity.figures)]
-        table.add_row(
-            Text(parity.subject), Text(parity.stream), *figures, verdict(not parity.failure)
-        )
-    console.print(table)
-    checks = Table("check", "of", "", "figure", show_edge=False)
-    for check in record.checks:
-        if check.kind != "parity":
-            row = Text(check.name), Text(check.subject), verdict(check.holds), Text(check.detail)
-            checks.add_row(*row)
-    console.print(checks)
+    console.print(_streams(record))
+    for kind in ("reference", "property", "graph"):
+        if checks := record.of_kind(kind):
+            console.print(_matrix(kind, checks))
     for fact in record.facts:
         parts = [
             f"{sum(fact.operators.values())} operators",
-            f"{fact.transposes} transposes",
+            f"highest rank {fact.max_rank}",
+            f"{fact.transposes} TRANSPOSE",
             *([f"opset {fact.opset}"] if fact.opset else []),
-            *([f"{fact.partitions} XNNPACK partitions"] if fact.partitions is not None else []),
+            *([f"XNNPACK partitions {fact.partitions}"] if fact.partitions is not None else []),
             *(["fully accelerated"] if fact.fully_accelerated else []),
         ]
-        console.print(Text(f"{fact.path}: {', '.join(parts)}"), highlight=False)
+        console.print(Text(f"{fact.path}: {', '.join(parts)}"), soft_wrap=True)
     for note in record.notes:
-        console.print(Text(f"note: {note}"), highlight=False, soft_wrap=True)
-    console.print(Text(summary(record)), highlight=False, soft_wrap=True)
-
-
-NUMBERS = ("steps", "max error", "cosine", "top-1", "growth")
-
-
-def _figures(figures: Figures | None) -> list[str]:
-    """Max error relative to the deviation, cosine, top-1 agreement, growth of the error."""
-    if figures is None:
-        return ["-"] * 4
-    ratio = figures.growth_ratio
-    return [
-        f"{figures.max_error:.1e}",
-        f"{figures.min_cosine:.6f}",
-        f"{figures.top1_agreement:.1%}",
-        "-" if ratio is None else f"x{ratio:.3g}",
-    ]
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+    console.print(Text(summary(record)), soft_wrap=True)
 
 
 def summary(record: VerifyRecord) -> str:
     """The verdict in one line."""
     if record.holds:
         return "parity holds"
-    reasons = "; ".join(f"{c.subject}: {c.name} ({c.detail})" for c in record.failures)
+    reasons = "; ".join(f"{c.subject}, {c.name}: {c.detail}" for c in record.failures)
     return f"parity does not hold: {reasons}"
+
+
+def _streams(record: VerifyRecord) -> Table:
+    """A row per backend and stream; errors relative to the deviation of the logits."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{record.bundle}, form {record.form}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("backend", overflow="fold")
+    table.add_column("stream", overflow="fold")
+    for column in ("steps", "error", "cosine", "top-1", "growth"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for parity in record.streams:
+        figures, cells = parity.figures, ["-"] * 4
+        if figures is not None:
+            ratio = figures.growth_ratio
+            cells = [
+                f"{figures.max_error:.1e}",
+                f"{figures.min_cosine:.6f}",
+                f"{figures.top1_agreement:.0%}",
+                "-" if ratio is None else f"x{ratio:.2g}",
+            ]
+        names = Text(parity.subject), Text(parity.stream)
+        table.add_row(*names, str(parity.steps), *cells, _verdict(parity.failure is None))
+    return table
+
+
+def _matrix(title: str, checks: list[Check]) -> Table:
+    """Checks by name (rows) and subject (columns); what fails is explained in the summary."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    subjects = list(dict.fromkeys(check.subject for check in checks))
+    found = {(check.name, check.subject): check for check in checks}
+    table = Table(title, box=SIMPLE_HEAD, padding=0)
+    for subject in subjects:
+        table.add_column(Text(subject), overflow="fold")
+    for name in dict.fromkeys(check.name for check in checks):
+        cells = [found.get((name, subject)) for subject in subjects]
+        table.add_row(Text(name), *("" if c is None else _verdict(c.holds) for c in cells))
+    return table
+
+
+def _verdict(holds: bool) -> Text:
+    from rich.text import Text
+
+    return Text("holds", "green") if holds else Text("fails", "bold red")

@@ -116,22 +116,19 @@ class DeployBlock(nn.Module):
             frame = io.spatial_mean(y)
             pooled = io.running_mean(f"{self.name}.pool", frame)
             if self.both_pools:
-                pooled = torch.cat([pooled, frame], 1)
+                pooled = torch.cat([pooled.expand_as(frame), frame], 1)
             y = y * self.gate(io, pooled)
         return self.project(y) + (x if self.skip is None else self.skip(x))
 
 
 class DeployHead(nn.Module):
-    def __init__(self, head: Head, size: Size, causal: bool):
+    def __init__(self, head: Head, size: Size):
         super().__init__()
         self.project = fold_conv(head.project, size)
         self.hidden, self.classify, self.act = head.hidden, head.classify, head.act
-        self.causal = causal
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
         pooled = io.running_mean("head.pool", io.spatial_mean(self.project(x)))
-        if not self.causal:
-            pooled = pooled[:1]
         return self.classify(activate(self.hidden(pooled), self.act))
 
 
@@ -148,7 +145,7 @@ class DeployMoViNet(nn.Module):
             blocks.append(DeployBlock(layer.name, layer, block, size))
             size = halve(size) if layer.stride == 2 else size
         self.blocks = nn.ModuleList(blocks)
-        self.head = DeployHead(model.head, size, model.arch.causal)
+        self.head = DeployHead(model.head, size)
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -91,7 +91,7 @@ class Io:
         raise NotImplementedError
 
     def running_mean(self, name: str, x: Tensor) -> Tensor:
-        """Mean over time of `x` [frames, channels] up to each frame."""
+        """Mean over time of `x` [frames, channels] up to each frame (or of the clip, [1, C])."""
         raise NotImplementedError
 
     def position(self, encoding: PositionalEncoding) -> Tensor:
@@ -151,7 +151,10 @@ class Clip(Io):
         super().__init__(layout)
         self.causal = causal
         count = torch.arange(1, frames + 1, dtype=torch.float32)
-        self.average = torch.ones(frames, frames).tril() / count[:, None]
+        # Means over time as a matrix product: onnxsim merges a mean over space and one over time
+        # into a reduction of the wrong rank.
+        causal_average = torch.ones(frames, frames).tril() / count[:, None]
+        self.average = causal_average if causal else torch.full((1, frames), 1 / frames)
         self.positions = count - 1
 
     def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
@@ -162,9 +165,7 @@ class Clip(Io):
         return conv.activate(sum(taps[1:], taps[0]))
 
     def running_mean(self, name: str, x: Tensor) -> Tensor:
-        if self.causal:
-            return self.average @ x
-        return x.mean(0, keepdim=True).expand_as(x)
+        return self.average @ x
 
     def position(self, encoding: PositionalEncoding) -> Tensor:
         return encoding.table(self.positions)

@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+OUT ?= out
+
+.PHONY: demo test test-all lint figures clean
+
+# torch comes first: nothing installed later may pull a second one.
+$(VENV)/.base: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch (a few minutes on a slow line) ..."
+	$(PIP) install --progress-bar on -q -c constraints.txt torch
+	@echo "installing movinet-edge with its exporters ..."
+	$(PIP) install -q -c constraints.txt -e '.[export]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "installing the test tools and TensorFlow ..."
+	$(PIP) install -q -c constraints.txt -e '.[export,tf,dev]'
+	touch $@
+
+# Export, verify, measure, classify; prints where bundle and report lie.
+demo: $(VENV)/.base
+	$(BIN)/python -m movinet_edge.cli.demo $(OUT)
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -m "not slow and not arm64 and not device and not gpu and not browser"
+
+# Also the long ones: every model in every form.
+test-all: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -m "not arm64 and not device and not gpu and not browser"
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# What the README shows, drawn again from the committed records.
+figures: $(VENV)/.base
+	$(BIN)/python -m movinet_edge.benchmarks.figures
+
+clean:
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,112 @@
+"""Who takes part: entries for a bundle's backends and for what it is compared against."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from movinet_edge.benchmarks.bundled import BundleContestant, precisions
+from movinet_edge.benchmarks.contestant import Contestant, Entry
+from movinet_edge.benchmarks.peers import WAYS, BoundPeer, InterpreterPeer, read_wiring, ways_of
+from movinet_edge.bundle import Bundle
+from movinet_edge.errors import BadInput
+from movinet_edge.runtime.engines import backend_named, usable_backends
+
+REFERENCE = "torch"  # slow, and no engine to ship: takes part only when named
+
+
+def bundle_entries(
+    bundle: Bundle, backends: Sequence[str], threads: Sequence[int], prefix: str = ""
+) -> list[Entry]:
+    """Every backend (by default the installed ones) in every precision and thread count.
+
+    Raises:
+        BadInput: no engine is installed, an unknown backend, or no file for one.
+    """
+    entries = []
+    for name in _backends(bundle, backends):
+        # A backend without files is tried in the default precision: the runtime says what lacks.
+        for precision in precisions(bundle.manifest, name) or ["fp32"]:
+            shown = f"{prefix}{name}" + ("" if precision == "fp32" else f" {precision}")
+            entries += [
+                Entry(
+                    label=shown,
+                    name=shown,
+                    kind="bundle",
+                    path=bundle.path,
+                    way=name,
+                    precision=precision,
+                    threads=count,
+                )
+                for count in threads
+            ]
+    return entries
+
+
+def peer_entries(path: Path, threads: Sequence[int]) -> list[Entry]:
+    """A model file in every installed way to run it.
+
+    Raises:
+        BadInput: not a streaming model that can be wired, or no engine for it.
+    """
+    ways = ways_of(path)
+    wiring = read_wiring(path)
+    return [
+        Entry(
+            label=f"{path.stem} ({WAYS[way].title})",
+            name=f"{path.stem} ({WAYS[way].title})",
+            kind="peer",
+            path=path,
+            way=way,
+            threads=count,
+            wiring=wiring,
+        )
+        for way in ways
+        for count in threads
+    ]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is to be opened as a bundle rather than as a model file."""
+    return path.is_dir() or path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)
+
+
+def with_unique_labels(entries: Sequence[Entry]) -> list[Entry]:
+    """Labels that tell thread counts, and files of the same name, apart."""
+    many_threads = len({entry.threads for entry in entries}) > 1
+    labels = [f"{e.name}, {e.threads} threads" if many_threads else e.name for e in entries]
+    counts, seen = Counter(labels), Counter[str]()
+    unique = []
+    for entry, label in zip(entries, labels, strict=True):
+        seen[label] += 1
+        suffix = f" #{seen[label]}" if counts[label] > 1 else ""
+        name = entry.name + suffix
+        unique.append(entry.model_copy(update={"label": label + suffix, "name": name}))
+    return unique
+
+
+def start(entry: Entry, bundle: Bundle | None = None) -> Contestant:
+    """Load a contestant; `bundle` shares an opened one.
+
+    Raises:
+        BadInput: it cannot be loaded.
+    """
+    if entry.kind == "bundle":
+        return BundleContestant(entry, bundle)
+    return InterpreterPeer(entry) if entry.way == "interpreter" else BoundPeer(entry)
+
+
+def _backends(bundle: Bundle, named: Sequence[str]) -> list[str]:
+    if named:
+        return list(dict.fromkeys(backend_named(name).name for name in named))
+    formats = {file.format for graph in bundle.manifest.graphs for file in graph.files}
+    usable = [b.name for b in usable_backends(formats) if b.name != REFERENCE]
+    if not usable:
+        raise BadInput(
+            f"no engine for {bundle.path} is installed; pip install 'movinet-edge[litert]' "
+            "or 'movinet-edge[onnxruntime]'"
+        )
+    # An engine can be there for a format that only some graphs of the bundle have.
+    return [name for name in usable if precisions(bundle.manifest, name)] or usable[:1]

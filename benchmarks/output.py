@@ -1,0 +1,120 @@
+"""A report on the console and in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from movinet_edge.benchmarks.record import Machine, Measurement, Report
+from movinet_edge.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NUMBERS = ("thr", "p50", "p90", "p99", "cpu", "over", "ratio", "parts", "MB")
+
+
+def table(report: Report) -> Table:
+    """One row per contestant; times in ms, memory in 10^6 bytes."""
+    from rich import box
+    from rich.table import Table
+
+    ratios = {c.label: c.ratio_of_medians for c in report.comparisons}
+    made = Table(
+        caption=caption(report),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    made.add_column("backend", overflow="fold")
+    made.add_column("form", no_wrap=True)
+    for title in NUMBERS:
+        made.add_column(title, justify="right", no_wrap=True)
+    for measured in report.measurements:
+        made.add_row(*_row(measured, ratios[measured.subject.label]))
+    return made
+
+
+def caption(report: Report) -> str:
+    """What the columns mean, and against whom."""
+    first = report.measurements[0].method
+    mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back, interleaved"
+    text = (
+        f"ms per step, {first.steps} steps {mode}; over: what Python adds to the engine's call; "
+        "parts: delegate partitions, * all accelerated; MB: peak memory"
+    )
+    if report.comparisons:
+        text += f"; ratio of medians to {report.comparisons[0].baseline}"
+    late = sum(m.late_steps or 0 for m in report.measurements)
+    return text + (f"; {late} steps took longer than their frames" if late else "")
+
+
+def machine_line(machine: Machine) -> str:
+    """The machine in one line."""
+    parts = [
+        machine.cpu,
+        f"{machine.cores} cores",
+        machine.os,
+        f"Python {machine.python}",
+        f"sgemm {machine.sgemm_gmacs:.1f} GMAC/s per thread",
+    ]
+    if machine.governor is not None:
+        parts.append(f"governor {machine.governor}")
+    if machine.temperature_c is not None:
+        parts.append(f"{machine.temperature_c:.0f} °C")
+    return ", ".join(parts)
+
+
+def _row(measured: Measurement, ratio: float) -> list[str]:
+    subject, step, peak = measured.subject, measured.step_ms, measured.alone.peak_memory_mb
+    return [
+        subject.name,
+        "+".join(dict.fromkeys(file.form for file in subject.files)),
+        str(measured.method.threads),
+        *(f"{value:.2f}" for value in (step.p50, step.p90, step.p99, measured.cpu_ms)),
+        f"{measured.overhead_ms:.2f}",
+        f"{ratio:.2f}",
+        _partitions(measured),
+        "-" if peak is None else f"{peak:.0f}",
+    ]
+
+
+def _partitions(measured: Measurement) -> str:
+    files = measured.subject.files
+    if any(file.partitions is None for file in files):
+        return "-"
+    whole = all(file.fully_accelerated for file in files)
+    return str(sum(file.partitions or 0 for file in files)) + ("*" if whole else "")
+
+
+@contextmanager
+def report_file(target: Path) -> Iterator[Callable[[Report], None]]:
+    """Yields what writes a report to `target`; opened first, for a benchmark takes minutes.
+
+    `target` is replaced in one step, or stays as it was.
+
+    Raises:
+        BadInput: the place cannot be written.
+    """
+    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.is_dir():
+            raise BadInput(f"{target} is a directory; name a file for --json")
+        with work.open("x", encoding="utf-8") as file:
+
+            def write(report: Report) -> None:
+                file.write(report.model_dump_json(indent=1) + "\n")
+                file.flush()
+                os.replace(work, target)
+
+            yield write
+    except OSError as error:
+        raise BadInput(
+            f"{target} cannot be written ({error.strerror or error}); name another --json"
+        ) from error
+    finally:
+        work.unlink(missing_ok=True)

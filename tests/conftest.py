@@ -1,0 +1,83 @@
+"""Shared fixtures: real data, and bundles that are exported once per session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.export.exporter import ExportOptions, export
+from movinet_edge.models.movinet_table import MoViNetArch
+from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+
+SHARED = Path(os.environ.get("MOVINET_EDGE_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Real data by relative path; skips visibly where it is absent (a user's clone)."""
+
+    def find(relative: str) -> Path:
+        path = SHARED / relative
+        if not path.exists():
+            pytest.skip(f"real data absent: {relative} (set MOVINET_EDGE_SHARED)")
+        return path
+
+    return find
+
+
+def seeded_checkpoint(arch: MoViNetArch, side: int | None = None) -> Checkpoint:
+    """An untrained model whose every part matters, at its own or another frame size."""
+    contract = default_preprocessing(arch)
+    if side:
+        contract = contract.model_copy(update={"height": side, "width": side})
+    return Checkpoint(seeded_model(arch), contract)
+
+
+BundleFactory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> BundleFactory:
+    """``bundles(model, form="fresh", side=None, formats=(...), clip_frames=None)`` -> path.
+
+    Every distinct bundle is exported once per session, without its own proof.
+    """
+    made: dict[tuple[object, ...], Path] = {}
+
+    def make(
+        model: str,
+        form: str = "fresh",
+        side: int | None = None,
+        formats: tuple[str, ...] = ("onnx", "tflite"),
+        clip_frames: int | None = None,
+    ) -> Path:
+        key = (model, form, side, formats, clip_frames)
+        if key not in made:
+            path = tmp_path_factory.mktemp("bundles") / f"{model}-{form}"
+            options = ExportOptions(
+                formats=formats,  # type: ignore[arg-type]
+                form=form,  # type: ignore[arg-type]
+                clip_frames=clip_frames,
+                verify=False,
+            )
+            export(seeded_checkpoint(MODELS[model], side), path, options)
+            made[key] = path
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def a0_bundle(bundles: BundleFactory) -> Path:
+    """movinet-a0-stream, fresh, ONNX and TFLite, at its own size; do not change it."""
+    return bundles("movinet-a0-stream")
+
+
+@pytest.fixture(scope="session")
+def small_bundle(bundles: BundleFactory) -> Path:
+    """movinet-a0-stream, fresh, ONNX only, at 64 pixels: quick; do not change it."""
+    return bundles("movinet-a0-stream", side=64, formats=("onnx",))
