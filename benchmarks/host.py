@@ -36,6 +36,8 @@ SEED = 0
 # Two ways to run one file round alike, up to the order of additions.
 AGREEMENT = 1e-2
 AGREEMENT_STEPS = 8
+# One thread that has a core to itself uses as much CPU time as passes.
+BUSY = 1.15
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
     finally:
         for contestant in contestants:
             contestant.close()
-    samples = {timed.contestant.entry.label: timed.step for timed in line_up}
+    notes += busy_note(measurements)
+    samples = {timed.contestant.entry.label: timed.per_frame for timed in line_up}
     return Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=describe_machine(peak),
@@ -87,6 +90,17 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
         ),
         notes=tuple(notes),
     )
+
+
+def busy_note(measurements: Sequence[Measurement]) -> list[str]:
+    """A warning if single-threaded steps took much longer than the CPU time they used."""
+    waits = [m.step_ms.p50 / m.cpu_ms for m in measurements if m.method.threads == 1 and m.cpu_ms]
+    if max(waits, default=1) < BUSY:
+        return []
+    return [
+        f"the machine was busy: steps took up to {max(waits):.1f} times their CPU time; "
+        "measure again on an idle one, or compare the CPU times"
+    ]
 
 
 def _enter(bundle: Bundle, options: Options, opened: dict[Path, Bundle]) -> tuple[list[Entry], str]:

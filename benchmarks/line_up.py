@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,13 +69,17 @@ def peer_entries(path: Path, threads: Sequence[int]) -> list[Entry]:
 
 def is_bundle(path: Path) -> bool:
     """Whether `path` is to be opened as a bundle rather than as a model file."""
-    return path.is_dir() or path.suffix.lower() == ".zip" or zipfile.is_zipfile(path)
+    # By name only: a .tflite with metadata is, to its last bytes, also a zip.
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def with_unique_labels(entries: Sequence[Entry]) -> list[Entry]:
     """Labels that tell thread counts, and files of the same name, apart."""
     many_threads = len({entry.threads for entry in entries}) > 1
-    labels = [f"{e.name}, {e.threads} threads" if many_threads else e.name for e in entries]
+    labels = [
+        f"{e.name}, {e.threads} thread{'s' * (e.threads > 1)}" if many_threads else e.name
+        for e in entries
+    ]
     counts, seen = Counter(labels), Counter[str]()
     unique = []
     for entry, label in zip(entries, labels, strict=True):

@@ -22,7 +22,11 @@ def table(report: Report) -> Table:
     from rich import box
     from rich.table import Table
 
-    ratios = {c.label: c.ratio_of_medians for c in report.comparisons}
+    # Where steps were interleaved the pairs say more: other load hits both of a pair alike.
+    ratios = {
+        c.label: c.paired.p50 if c.paired is not None else c.ratio_of_medians
+        for c in report.comparisons
+    }
     made = Table(
         caption=caption(report),
         caption_justify="left",
@@ -48,7 +52,10 @@ def caption(report: Report) -> str:
         "parts: delegate partitions, * all accelerated; MB: peak memory"
     )
     if report.comparisons:
-        text += f"; ratio of medians to {report.comparisons[0].baseline}"
+        kind = "median ratio" if report.comparisons[0].paired is not None else "ratio of medians"
+        text += f"; {kind} per frame to {report.comparisons[0].baseline}"
+    clips = {m.subject.name: m.subject.frames_per_step for m in report.measurements}
+    text += "".join(f"; {name}: {n} frames a step" for name, n in clips.items() if n > 1)
     late = sum(m.late_steps or 0 for m in report.measurements)
     return text + (f"; {late} steps took longer than their frames" if late else "")
 
@@ -101,20 +108,28 @@ def report_file(target: Path) -> Iterator[Callable[[Report], None]]:
         BadInput: the place cannot be written.
     """
     work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    if target.is_dir():
+        raise BadInput(f"{target} is a directory; name a file for --json")
+    with _named(target):
+        work.touch(exist_ok=False)
+
+    def write(report: Report) -> None:
+        with _named(target):
+            work.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            os.replace(work, target)
+
     try:
-        if target.is_dir():
-            raise BadInput(f"{target} is a directory; name a file for --json")
-        with work.open("x", encoding="utf-8") as file:
+        yield write
+    finally:
+        work.unlink(missing_ok=True)
 
-            def write(report: Report) -> None:
-                file.write(report.model_dump_json(indent=1) + "\n")
-                file.flush()
-                os.replace(work, target)
 
-            yield write
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """A failed write as one sentence about `target`."""
+    try:
+        yield
     except OSError as error:
         raise BadInput(
             f"{target} cannot be written ({error.strerror or error}); name another --json"
         ) from error
-    finally:
-        work.unlink(missing_ok=True)

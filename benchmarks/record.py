@@ -111,7 +111,7 @@ class Spread(Record):
 
 
 class Comparison(Record):
-    """Step time of `label` over step time of `baseline`; below 1 is faster.
+    """Time per frame of `label` over that of `baseline`; below 1 is faster.
 
     `paired` is None where the two did not run interleaved.
     """

@@ -29,6 +29,11 @@ class Timed:
     engine: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
+    @property
+    def per_frame(self) -> list[float]:
+        """The step samples divided by the frames in a step, ms."""
+        return [sample / self.contestant.frames_per_step for sample in self.step]
+
     def one(self, number: int) -> float:
         """Time step `number`; returns its duration in ms."""
         contestant = self.contestant

@@ -24,7 +24,7 @@ def verify(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames per stream; default: all stored.", show_default=False),
+        typer.Option(help="Frames per stream; default: all stored.", show_default=False),
     ] = None,
     backend: Annotated[
         list[str] | None,
