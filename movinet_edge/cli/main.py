@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from movinet_edge import __version__
 from movinet_edge.cli import bench, export, import_, inspect, models, run, verify
@@ -45,11 +45,11 @@ def main() -> None:
         code = fail(str(error), 2)
     except CheckFailed as error:
         code = fail(str(error), 1)
-    except click.UsageError as error:
+    except TyperException as error:
         code = fail(f"{error.format_message()} (see movinet-edge --help)", 2)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         code = error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()

@@ -75,7 +75,8 @@ class Stream:
         self.backend = _choose(self.bundle, backend)
         self._contract = manifest.preprocessing
         self._plan = manifest.plan
-        self._probabilities = manifest.output == "probabilities"
+        # The reference model itself always answers with logits.
+        self._probabilities = manifest.output == "probabilities" and self.backend.format != "torch"
         features: dict[str, Buffer] = {}
         self.graphs = {
             graph.name: GraphRunner(self.bundle, graph, self.backend, precision, threads, features)

@@ -1,0 +1,162 @@
+"""Exported bundles: numbers, graph facts, names, metadata, stability."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from movinet_edge.bundle import Bundle
+from movinet_edge.errors import BadInput
+from movinet_edge.export.exporter import ExportOptions, export
+from movinet_edge.export.facts import graph_facts
+from movinet_edge.export.verify import verify_bundle
+from movinet_edge.models.registry import MODELS
+from movinet_edge.runtime import Stream
+from tests.conftest import BundleFactory, seeded_checkpoint
+
+ONNX = ExportOptions(formats=("onnx",), verify=False)
+ENGINES = ("litert", "onnxruntime")
+
+
+def facts_of(bundle: Bundle, fmt: str):  # type: ignore[no-untyped-def]
+    graph = bundle.manifest.graphs[0]
+    file = next(f for f in graph.files if f.format == fmt)
+    return graph_facts(bundle.file(file), file)
+
+
+@pytest.mark.parametrize("model", ["movinet-a0-stream", "movinet-a1-stream", "movinet-a2-stream"])
+def test_graph_facts_and_parity_at_full_size(model: str, bundles: BundleFactory) -> None:
+    bundle = Bundle(bundles(model))
+    tflite, onnx_facts = facts_of(bundle, "tflite"), facts_of(bundle, "onnx")
+    assert tflite.max_rank <= 4
+    assert tflite.transposes == 0
+    assert tflite.partitions == 1
+    assert onnx_facts.max_rank <= 4
+    assert onnx_facts.conv3d == 0
+    record = verify_bundle(bundle, list(ENGINES), steps=50)
+    failed = [check.name for check in record.checks if not check.holds]
+    assert record.holds, failed
+
+
+def test_carry_form(bundles: BundleFactory) -> None:
+    path = bundles("movinet-a0-stream", "carry")
+    bundle = Bundle(path)
+    files = {f.format: f for f in bundle.manifest.graphs[0].files}
+    # `state = out`: TFLite emits a state under its own name, ONNX cannot repeat a name.
+    names = {t.state: t.name for t in files["tflite"].inputs if t.state}
+    assert names == {t.state: t.name for t in files["tflite"].outputs if t.state}
+    assert all(t.name == f"{names[t.state]}_new" for t in files["onnx"].outputs if t.state)
+    assert verify_bundle(bundle, list(ENGINES)).holds
+
+
+def test_base_model_as_clip(bundles: BundleFactory) -> None:
+    bundle = Bundle(bundles("movinet-a0-base", "clip", clip_frames=16))
+    assert facts_of(bundle, "onnx").conv3d == 0
+    assert facts_of(bundle, "tflite").max_rank <= 4
+    record = verify_bundle(bundle, list(ENGINES))
+    assert record.holds
+    golden = np.load(bundle.file(bundle.manifest.golden))
+    for backend in ENGINES:
+        with Stream(bundle, backend) as stream:
+            answers = [stream.step(frame) for frame in golden["frames"]]
+        assert answers[:-1] == [None] * 15
+        assert answers[-1] is not None
+        error = np.abs(answers[-1].logits - golden["logits"][0]).max() / golden["logits"].std()
+        assert error <= 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["fresh", "carry"])
+@pytest.mark.parametrize("model", [name for name, arch in MODELS.items() if arch.causal])
+def test_every_stream_model_in_both_forms(model: str, form: str, bundles: BundleFactory) -> None:
+    """All properties on both engines; the three largest at a smaller frame size."""
+    side = None if model[9:11] in ("a0", "a1", "a2") else 96
+    record = verify_bundle(Bundle(bundles(model, form, side)), list(ENGINES), steps=50)
+    assert record.holds, [check.name for check in record.checks if not check.holds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["movinet-a0-stream", "movinet-a3-stream"])
+def test_thousand_steps(model: str, bundles: BundleFactory) -> None:
+    side = None if model == "movinet-a0-stream" else 96
+    bundle = Bundle(bundles(model, "fresh", side))
+    record = verify_bundle(bundle, list(ENGINES), steps=1000, properties=False)
+    assert record.holds
+    for stream in record.streams:
+        assert stream.growth_ratio < 3, "the error grows with the stream"
+
+
+def test_re_export_is_bit_identical(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
+        export(checkpoint, tmp_path / name, ExportOptions(verify=False))
+    for path in sorted((tmp_path / "one").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_labels_and_contract_travel_inside_the_files(tmp_path: Path) -> None:
+    checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
+    checkpoint.labels = [f"label {i}" for i in range(600)]
+    export(checkpoint, tmp_path / "b", ExportOptions(verify=False))
+    props = {p.key: p.value for p in onnx.load(tmp_path / "b/step.onnx").metadata_props}
+    assert props["labels"].splitlines() == checkpoint.labels
+    assert json.loads(props["preprocessing"])["height"] == 64
+    assert json.loads(props["architecture"])["variant"] == "a0"
+    with zipfile.ZipFile(tmp_path / "b/step.tflite") as archive:
+        assert archive.read("labels.txt").decode().splitlines() == checkpoint.labels
+        assert json.loads(archive.read("metadata.json"))["movinet_edge"]
+    assert Bundle(tmp_path / "b").labels == checkpoint.labels
+
+
+def test_in_graph_preprocessing_and_softmax(tmp_path: Path) -> None:
+    checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
+    export(checkpoint, tmp_path / "plain", ONNX)
+    options = ExportOptions(
+        formats=("onnx", "tflite"), in_graph_preprocess=True, softmax=True, verify=False
+    )
+    export(checkpoint, tmp_path / "inside", options)
+    frames = np.load(tmp_path / "plain/golden.npz")["frames"][:6]
+    for backend in (*ENGINES, "torch"):
+        plain, inside = (
+            Stream(tmp_path / "plain", "onnxruntime"),
+            Stream(tmp_path / "inside", backend),
+        )
+        for frame in frames:
+            expected, got = plain.step(frame), inside.step(frame)
+            assert expected is not None
+            assert got is not None
+            np.testing.assert_allclose(got.probabilities, expected.probabilities, atol=1e-6)
+            # A float frame of the same values gives the same answer.
+        floats = Stream(tmp_path / "inside", backend)
+        for frame in frames:
+            again = floats.step(frame.astype(np.float32) / 255)
+        assert again is not None
+        np.testing.assert_allclose(again.probabilities, got.probabilities, atol=1e-6)
+
+
+def test_proof_lies_in_the_bundle(tmp_path: Path) -> None:
+    checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
+    record = export(checkpoint, tmp_path / "b.zip", ExportOptions(formats=("onnx",)))
+    assert record is not None
+    assert record.holds
+    with zipfile.ZipFile(tmp_path / "b.zip") as archive:
+        assert {"manifest.json", "golden.npz", "parity.json", "report.html"} <= set(
+            archive.namelist()
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["b.zip"]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    base = seeded_checkpoint(MODELS["movinet-a0-base"], side=64)
+    with pytest.raises(BadInput, match="--form clip"):
+        export(base, tmp_path / "b", ONNX)
+    stream = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
+    stream.labels = ["one"]
+    with pytest.raises(BadInput, match="1 labels for 600 classes"):
+        export(stream, tmp_path / "b", ONNX)
+    assert not list(tmp_path.iterdir())
