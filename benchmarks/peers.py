@@ -219,10 +219,9 @@ class BoundPeer(Peer):
             fill(self._image, frame, self._contract)
             self._frame.push()
             self._calls[self._number % 2]()
-            for answer in self._answers:
-                answer.pull()
+            answers = [answer.read() for answer in self._answers]
             self._number += 1
-        return self._answers[0].array.reshape(-1).copy()
+        return answers[0].reshape(-1)
 
 
 def image_view(frame: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ class Answers:
             return np.zeros((0, manifest.classes), np.float32)
         if len(self._runners) > 1:
             return prediction.logits[None].copy()
-        rows = self._runners[0].outputs[manifest.plan.answer].copy()
+        rows = self._runners[0].read(manifest.plan.answer)
         if manifest.output == "logits":
             return rows
         # The reference engine answers with logits whatever the artefacts end in.
@@ -142,11 +142,9 @@ class _Saved:
     """A graph in the middle of a stream, to be continued from there more than once."""
 
     def __init__(self, runner: GraphRunner):
-        self.runner, self.step = runner, runner._step
-        self.buffers = [buffer for ring in runner._rings for buffer in ring.buffers]
-        for buffer in self.buffers:
-            buffer.pull()
-        self.values = [buffer.array.copy() for buffer in self.buffers]
+        self.runner, self.step = runner, runner.steps
+        self.buffers = [buffer for ring in runner.rings for buffer in ring.buffers]
+        self.values = [buffer.read() for buffer in self.buffers]
 
     def next_step(self, disturb: str | None = None) -> dict[str, np.ndarray]:
         """Run the next step, on the last frame again; its answers and next states by name.
@@ -154,16 +152,16 @@ class _Saved:
         `disturb` names a state input whose value is changed just before.
         """
         runner = self.runner
-        runner._step = self.step
+        runner.steps = self.step
         for buffer, value in zip(self.buffers, self.values, strict=True):
             buffer.array[...] = value
             buffer.push()
         if disturb is not None:
             # The buffer that this very step reads: rings rotate, so it is another every time.
-            read = {k: v for ring in runner._rings for k, v in ring.at(self.step)[0].items()}
+            read = {k: v for ring in runner.rings for k, v in ring.at(self.step)[0].items()}
             _disturb(read[disturb])
         runner.run()
-        return {k: v.copy() for k, v in runner.outputs.items()} | runner.states()
+        return {name: runner.read(name) for name in runner.outputs} | runner.states()
 
 
 def _disturb(buffer: Buffer) -> None:

@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from movinet_edge.errors import BadInput
 
@@ -110,6 +120,12 @@ class PlanStep(Record):
     every: int = Field(1, ge=1)
     offset: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _is_reached(self) -> Self:
+        if self.offset >= self.every:
+            raise ValueError(f"graph {self.graph!r} would never run (offset {self.offset})")
+        return self
+
 
 class Plan(Record):
     """Which graph runs when, and what the answer is.
@@ -177,6 +193,30 @@ class Manifest(Record):
     thresholds: dict[str, Threshold]
     provenance: Provenance
 
+    @model_validator(mode="after")
+    def _plan_gives_an_answer(self) -> Self:
+        graphs = {graph.name: graph for graph in self.graphs}
+        answering = False
+        for step in self.plan.steps:
+            if step.graph not in graphs:
+                raise ValueError(f"the plan names a graph {step.graph!r} that is not there")
+            files = graphs[step.graph].files
+            answering |= any(o.name == self.plan.answer for f in files for o in f.outputs)
+        if not answering:
+            raise ValueError(f"no graph of the plan has the answer {self.plan.answer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_fit_the_contract(self) -> Self:
+        contract = self.preprocessing
+        for graph in self.graphs:
+            shape = (graph.frames, contract.height, contract.width, 3)
+            for file in graph.files:
+                for tensor in file.inputs:
+                    if tensor.role == "frame" and tensor.shape != shape:
+                        raise ValueError(f"{file.path} takes frames of {list(tensor.shape)}")
+        return self
+
     def graph(self, name: str) -> Graph:
         return next(g for g in self.graphs if g.name == name)
 
@@ -235,7 +275,12 @@ class Bundle:
         manifest = self.manifest
         if manifest.labels is None:
             return [f"class {i}" for i in range(manifest.classes)]
-        labels = self.file(manifest.labels).read_text("utf-8").splitlines()
+        try:
+            labels = self.file(manifest.labels).read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise BadInput(
+                f"{manifest.labels.path} in {self.path} is not UTF-8 text; export it again"
+            ) from None
         if len(labels) != manifest.classes:
             raise BadInput(
                 f"{self.path} has {len(labels)} labels for {manifest.classes} classes; "
@@ -263,6 +308,18 @@ def _read_manifest(bundle: Path, path: Path) -> Manifest:
         ) from None
 
 
+# What the zipfile module raises on damaged archives.
+_CORRUPT_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+
 def _unzip(path: Path, target: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -276,7 +333,11 @@ def _unzip(path: Path, target: Path) -> None:
                 if stat.S_ISLNK(member.external_attr >> 16):
                     raise BadInput(f"{path} is not safe to open: {member.filename!r} is a link")
             archive.extractall(target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be unpacked into {target.parent} ({error.strerror or error})"
+        ) from error
+    except _CORRUPT_ZIP:
         raise BadInput(f"{path} is not a readable bundle (corrupt zip); copy it again") from None
 
 
@@ -290,9 +351,9 @@ def atomic_output(target: Path) -> Iterator[Path]:
     Raises:
         BadInput: the place cannot be written, is taken, or the disk is full.
     """
-    _refuse_foreign(target)
     work: Path | None = None
     try:
+        _refuse_foreign(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         inner = work / "bundle"
@@ -303,14 +364,25 @@ def atomic_output(target: Path) -> Iterator[Path]:
             pack(inner, packed)
             packed.replace(target)
         else:
-            if target.exists():
-                target.rename(work / "old")
-            inner.rename(target)
+            _exchange(inner, target, work / "old")
     except OSError as error:
         raise BadInput(describe_os_error(error, target)) from error
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
+    """Put `new` in the place of `target`; what was there goes to `old`, or back on failure."""
+    if not target.exists():
+        new.rename(target)
+        return
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
 
 
 def describe_os_error(error: OSError, target: Path) -> str:
@@ -323,14 +395,25 @@ def describe_os_error(error: OSError, target: Path) -> str:
 
 
 def _refuse_foreign(target: Path) -> None:
-    if target.suffix == ".zip":
-        if target.is_dir():
-            raise BadInput(f"{target} is a directory; choose another --out")
-        return
-    if not target.exists():
-        return
-    if target.is_file() or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
+    if target.suffix == ".zip" and target.is_dir():
+        raise BadInput(f"{target} is a directory; choose another --out")
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not _looks_like_a_bundle(target):
         raise BadInput(f"{target} exists and is not a bundle; choose another --out")
+
+
+def _looks_like_a_bundle(path: Path) -> bool:
+    """Whether `path` has a manifest of ours, of whatever version; other programs have others."""
+    try:
+        if path.is_dir():
+            text = (path / MANIFEST).read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(MANIFEST)
+        manifest = json.loads(text)
+    except (OSError, KeyError, *_CORRUPT_ZIP):
+        return False
+    return isinstance(manifest, dict) and {"graphs", "plan"} <= set(manifest)
 
 
 def pack(folder: Path, archive: Path) -> None:

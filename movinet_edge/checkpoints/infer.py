@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,11 +35,11 @@ def infer_arch(
         stem, head = weights["stem.conv.weight"].shape[0], weights["head.hidden.weight"].shape[1]
     except KeyError as error:
         raise BadInput(f"{source} does not hold a MoViNet: it lacks {error.args[0]}") from None
-    for name, table in VARIANTS.items():
-        expected = [_row(layer) for layer in table.layers()]
-        if layers == expected and stem == table.stem and head == table.head:
-            break
-    else:
+    except IndexError:
+        raise BadInput(f"{source} does not hold a MoViNet: its kernels lack dimensions") from None
+    tables = {n: ([_row(x) for x in t.layers()], t.stem, t.head) for n, t in VARIANTS.items()}
+    name = next((n for n, table in tables.items() if table == (layers, stem, head)), None)
+    if name is None:
         raise BadInput(f"{source} does not hold a MoViNet A0-A5: {_nearest(layers)}")
     causal = fields.pop("causal")
     arch = published_arch(name, causal)  # type: ignore[arg-type]
@@ -73,9 +74,9 @@ def _options(weights: Weights) -> dict[str, Any]:
 
 
 def _layers(weights: Weights) -> list[LayerShape]:
-    names = {tuple(key.split(".")[:2]) for key in weights if key.endswith(".expand.conv.weight")}
+    found = [re.fullmatch(r"b(\d+)\.l(\d+)\.expand\.conv\.weight", key) for key in weights]
     rows = []
-    for stage, index in sorted((int(b[1:]), int(n[1:])) for b, n in names):
+    for stage, index in sorted((int(m[1]), int(m[2])) for m in found if m):
         name = f"b{stage}.l{index}"
         spatial = weights[f"{name}.spatial.conv.weight"].shape
         temporal = weights.get(f"{name}.temporal.conv.weight")

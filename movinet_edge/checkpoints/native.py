@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,6 +21,7 @@ from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import arch_from_record, build, default_preprocessing
 
 FORMAT_KEY, FORMAT_VALUE = "movinet_edge", "1"
+_LABELS = TypeAdapter(list[str])
 
 
 @dataclass
@@ -72,6 +74,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         BadInput: the place cannot be written or the disk is full.
     """
+    try:
+        write_checkpoint(checkpoint, path)
+    except OSError as error:
+        raise BadInput(describe_os_error(error, path)) from error
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """`save_checkpoint` for those who explain an `OSError` themselves."""
     metadata = {
         FORMAT_KEY: FORMAT_VALUE,
         "architecture": checkpoint.arch.model_dump_json(),
@@ -86,17 +96,28 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         handle, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
         save_file(tensors, work, metadata)
+        _sort_metadata(work)
         os.chmod(work, 0o644)
         os.replace(work, path)
         work = None
-    except OSError as error:
-        raise BadInput(describe_os_error(error, path)) from error
     except SafetensorError as error:  # how safetensors reports a full disk
-        full = OSError(28, str(error)) if "space" in str(error) else OSError(str(error))
-        raise BadInput(describe_os_error(full, path)) from error
+        full = "space" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
     finally:
         if work is not None and os.path.exists(work):
             os.unlink(work)
+
+
+def _sort_metadata(path: str) -> None:
+    """The library writes metadata in random order; sorted, equal checkpoints are equal files."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def is_native(path: Path) -> bool:
@@ -133,7 +154,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if "preprocessing" in metadata
             else default_preprocessing(arch)
         )
-        labels = json.loads(metadata["labels"]) if "labels" in metadata else None
+        labels = _LABELS.validate_json(metadata["labels"]) if "labels" in metadata else None
     except (KeyError, json.JSONDecodeError, ValidationError) as error:
         raise BadInput(f"{path} has damaged metadata; write it again") from error
     return Checkpoint(with_weights(arch, weights, path), preprocessing, labels)

@@ -52,8 +52,8 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadInput(
-            f"{path} holds Python objects or code, not only weights, and was not opened; "
-            "save model.state_dict() instead"
+            f"{path} holds Python objects or code, not only weights, or is no PyTorch file, and "
+            "was not opened; save model.state_dict() instead"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} is damaged or no PyTorch checkpoint; copy it again") from error
@@ -66,7 +66,7 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
 def unwrap(content: object, path: object) -> Weights:
     """The flat mapping of names to tensors inside a checkpoint of some training script."""
     while isinstance(content, Mapping):
-        tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+        tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
         if len(tensors) > len(content) / 2:
             return _strip(tensors)
         nested = next((content[n] for n in NESTS if isinstance(content.get(n), Mapping)), None)
@@ -111,7 +111,10 @@ def from_atze(weights: Weights) -> tuple[Weights, dict[str, Any]]:
         if name is None:
             converted[key] = value  # stays, to be reported as left over
         elif not name.endswith("num_batches_tracked"):
-            converted[name] = _atze_shape(name, value)
+            try:
+                converted[name] = _atze_shape(name, value)
+            except RuntimeError:  # stays, to be reported as of the wrong shape
+                converted[name] = value
     fields = {
         "activation": "hard_swish" if factored else "swish",
         "gate": "hard_sigmoid_keras" if factored else "sigmoid",

@@ -8,7 +8,11 @@ Conv types ``2plus1d`` and ``3d_2plus1d`` hold the same numbers in kernels of ra
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from movinet_edge.checkpoints import tensorflow_dump
 from movinet_edge.checkpoints.infer import Weights
 from movinet_edge.errors import BadInput
-
-VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 # Attribute path inside a layer -> module path of ours.
 MODULES = {
@@ -58,30 +61,20 @@ def read_tensorflow(path: Path) -> Weights:
     Raises:
         BadInput: TensorFlow is not installed, or the file is damaged or no MoViNet.
     """
-    try:
-        import os
-
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        import tensorflow as tf
-    except ImportError:
-        raise BadInput(
-            "TensorFlow checkpoints need TensorFlow; pip install 'movinet-edge[tf]'"
-        ) from None
-    try:
-        reader = tf.train.load_checkpoint(str(_prefix(path)))
-        keys = [k for k in reader.get_variable_to_shape_map() if k.endswith(VALUE)]
-        values = {k.removesuffix(VALUE): reader.get_tensor(k) for k in keys if _is_weight(k)}
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise BadInput(f"{path} is damaged or no TensorFlow checkpoint; copy it again") from error
+    if importlib.util.find_spec("tensorflow") is None:
+        raise BadInput("TensorFlow checkpoints need TensorFlow; pip install 'movinet-edge[tf]'")
+    with tempfile.TemporaryDirectory(prefix="movinet-edge-") as folder:
+        dump = Path(folder) / "variables.npz"
+        command = [sys.executable, "-m", tensorflow_dump.__name__, str(_prefix(path)), str(dump)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            raise BadInput(f"{path} is damaged or no TensorFlow checkpoint; copy it again")
+        with np.load(dump) as arrays:
+            values = {str(name): arrays[f"v{i}"] for i, name in enumerate(arrays["names"])}
     weights = convert(values)
     if not weights:
         raise BadInput(f"{path} holds no MoViNet of the TensorFlow Model Garden")
     return weights
-
-
-def _is_weight(key: str) -> bool:
-    """Not a slot variable of the optimiser, not its counters."""
-    return "layer_with_weights-" in key and ".OPTIMIZER_SLOT" not in key
 
 
 def convert(values: dict[str, np.ndarray]) -> Weights:

@@ -13,14 +13,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 @cache
 def out() -> Console:
-    """Where answers and tables go."""
-    return Console()
+    """Where answers and tables go. Labels and paths may hold brackets: no markup is read."""
+    return Console(markup=False, emoji=False)
 
 
 @cache
 def err() -> Console:
     """Where progress goes: its own descriptor, for stderr is hidden while converters run."""
-    return Console(file=os.fdopen(os.dup(2), "w"), stderr=True)
+    return Console(file=os.fdopen(os.dup(2), "w"), stderr=True, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield lambda text: console.print(f"{title}: {text}", highlight=False)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title)
         yield lambda text: bar.update(task, description=f"{title}: {text}")

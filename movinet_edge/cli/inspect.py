@@ -27,7 +27,11 @@ def inspect(
 
     console = out()
     contract = manifest.preprocessing
-    console.print(f"[bold]{manifest.name}[/bold], {manifest.task}, {manifest.classes} classes")
+    console.print(
+        f"{manifest.name}, {manifest.task}, {manifest.classes} classes",
+        highlight=False,
+        style="bold",
+    )
     console.print(
         f"frames: RGB {contract.width}x{contract.height} ({contract.fit}) at "
         f"{contract.frame_rate:g} per second, values {contract.value_range[0]:g}.."

@@ -46,13 +46,15 @@ def main() -> None:
     except CheckFailed as error:
         code = fail(str(error), 1)
     except TyperException as error:
-        code = fail(f"{error.format_message()} (see movinet-edge --help)", 2)
+        message = error.format_message()  # empty when a command without arguments prints its help
+        code = fail(f"{message} (see movinet-edge --help)", 2) if message else 2
     except typer.Exit as error:
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
+    except SystemExit as error:  # how click and rich leave when the reader of our output is gone
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
         code = 0
     sys.exit(code or 0)
 

@@ -49,7 +49,9 @@ def run(
             from movinet_edge.runtime.annotate import AnnotatedVideo
 
             writer = stack.enter_context(AnnotatedVideo(save, rate, top_k))
-        view = stack.enter_context(JsonView(top_k) if as_json else TerminalView(source, top_k))
+        view: JsonView | TerminalView
+        view = JsonView(top_k) if as_json else TerminalView(source, top_k)
+        stack.enter_context(view)
         answer: Prediction | None = None
         time = 0.0
         try:

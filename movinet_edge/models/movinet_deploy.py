@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from movinet_edge.models.movinet import Block, ConvNorm, Head, MoViNet, Skip, SqueezeExcite
 from movinet_edge.models.movinet_table import Layer
 from movinet_edge.streaming.deploy import Conv, Io, TemporalConv, activate, fold_norm
-from movinet_edge.streaming.layers import pad_same
 
 Size = tuple[int, int]
 
@@ -24,31 +23,20 @@ def halve(size: Size) -> Size:
 
 
 class DeploySkip(nn.Module):
-    """Average pooling as a depthwise convolution times a map of border counts, then 1x1.
+    """Average pooling with "same" padding that does not count, then 1x1 convolution."""
 
-    ``avg_pool2d(count_include_pad=False)`` becomes a composite operator that splits the
-    delegate; this spelling keeps one partition. An even side needs padding (0, 1); a zero tap in
-    front of the kernel makes that (1, 1), which needs no operator of its own.
-    """
-
-    ninth: Tensor
-    border: Tensor
-
-    def __init__(self, skip: Skip, size: Size, channels: int):
+    def __init__(self, skip: Skip, size: Size):
         super().__init__()
-        self.pooled, self.channels = skip.pooled, channels
-        if skip.pooled:
-            ninth = torch.full((channels, 1, 3, 3), 1 / 9)
-            height, width = size
-            self.register_buffer("ninth", F.pad(ninth, (1 - width % 2, 0, 1 - height % 2, 0)))
-            counted = F.avg_pool2d(pad_same(torch.ones(1, 1, *size), 3, 2), 3, 2)
-            self.register_buffer("border", 1 / counted)
-            size = halve(size)
-        self.project = fold_conv(skip.project, size)
+        self.pooled = skip.pooled
+        # An even side lacks one row behind its end, which ceil_mode leaves out of the mean; an
+        # odd side lacks one on both. Only this spelling becomes a plain AVERAGE_POOL_2D: without
+        # ceil_mode it is a composite operator, which splits the delegate.
+        self.padding = (size[0] % 2, size[1] % 2)
+        self.project = fold_conv(skip.project, halve(size) if skip.pooled else size)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pooled:
-            x = F.conv2d(x, self.ninth, stride=2, padding=1, groups=self.channels) * self.border
+            x = F.avg_pool2d(x, 3, 2, self.padding, ceil_mode=True, count_include_pad=False)
         return self.project(x)
 
 
@@ -104,7 +92,7 @@ class DeployBlock(nn.Module):
         scale = 1.0 if block.scale is None else block.scale.item()
         self.project.bias.data *= scale
         self.project.weight.data *= scale * (1.0 if self.gate is None else self.gate.factor)
-        self.skip = None if block.skip is None else DeploySkip(block.skip, size, layer.inputs)
+        self.skip = None if block.skip is None else DeploySkip(block.skip, size)
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
         y = self.expand(x)

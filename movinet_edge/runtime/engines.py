@@ -27,8 +27,7 @@ ALIGNMENT = 64
 class Buffer:
     """Memory of one tensor that an engine reads or writes; here host memory, `array`.
 
-    Engines with memory of their own subclass it: `push` copies `array` to the engine, `pull` from
-    it.
+    Engines with memory of their own subclass it: `push` copies `array` to the engine.
     """
 
     def __init__(self, spec: TensorSpec):
@@ -46,8 +45,9 @@ class Buffer:
     def push(self) -> None:
         """Make what is in `array` the tensor's value."""
 
-    def pull(self) -> None:
-        """Make the tensor's value what is in `array`."""
+    def read(self) -> np.ndarray:
+        """A copy of the tensor's value."""
+        return self.array.copy()
 
 
 Buffers = Mapping[str, Buffer]
@@ -155,9 +155,12 @@ def usable_backends(formats: set[FormatName]) -> list[Backend]:
     return [b for b in BACKENDS.values() if b.format in formats and b.installed]
 
 
-def check_buffers(kind: str, names: Mapping[str, tuple[int, ...]], buffers: Buffers) -> None:
-    """Raise `BadInput` unless every tensor has a buffer of its shape."""
-    for name, shape in names.items():
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # tensor name -> shape, dtype
+
+
+def check_buffers(kind: str, tensors: Shapes, buffers: Buffers) -> None:
+    """Raise `BadInput` unless every tensor has a buffer of its shape and type."""
+    for name, (shape, dtype) in tensors.items():
         if name not in buffers:
             raise BadInput(f"the model has an {kind} {name!r} that the manifest does not name")
         manifest_shape = buffers[name].spec.shape
@@ -166,6 +169,11 @@ def check_buffers(kind: str, names: Mapping[str, tuple[int, ...]], buffers: Buff
                 f"{kind} {name!r} has shape {tuple(shape)} in the model and "
                 f"{manifest_shape} in the manifest"
             )
-    left = set(buffers) - set(names)
+        if buffers[name].spec.dtype != dtype:
+            raise BadInput(
+                f"{kind} {name!r} is {dtype} in the model and {buffers[name].spec.dtype} in the "
+                "manifest"
+            )
+    left = set(buffers) - set(tensors)
     if left:
         raise BadInput(f"the manifest names {kind}s the model lacks: {', '.join(sorted(left))}")

@@ -48,9 +48,10 @@ class Ring:
 class GraphRunner:
     """Runs a graph step by step.
 
-    `frame` is the input array to fill (None where the graph takes only features); `outputs` maps
-    output names to arrays. States rotate by exchanging buffers, never by copying, where
-    the engine binds buffers. `features` are shared between the graphs of a plan by name.
+    `frame` is the input array to fill (None where the graph takes only features); `outputs` names
+    the answers that `read` returns; `steps` counts the runs since the last reset. States rotate by
+    exchanging buffers, never by copying, where the engine binds buffers. `features` are shared
+    between the graphs of a plan by name.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class GraphRunner:
         self.graph = graph
         self.file = find_file(graph, backend, precision)
         self.engine = backend.load(bundle.file(self.file), self.file, graph, threads)
-        self._rings = self._make_rings()
+        self.rings = self._make_rings()
         self._inputs: dict[str, Buffer] = {}
         self._outputs: dict[str, Buffer] = {}
         self._frame: Buffer | None = None
@@ -80,26 +81,26 @@ class GraphRunner:
             elif spec.role == "output":
                 self._outputs[spec.name] = self.engine.allocate(spec)
         self.frame = None if self._frame is None else self._frame.array
-        answers = {s.name for s in self.file.outputs if s.role == "output"}
-        self._answers = [self._outputs[name] for name in sorted(answers)]
-        self.outputs = {buffer.spec.name: buffer.array for buffer in self._answers}
-        self._period = math.lcm(*(len(ring.buffers) for ring in self._rings), 1)
+        self.outputs = frozenset(s.name for s in self.file.outputs if s.role == "output")
+        self._period = math.lcm(*(len(ring.buffers) for ring in self.rings), 1)
         self._calls: dict[int, Callable[[], None]] = {}
-        self._step = 0
+        self.steps = 0
         self.reset()
 
     def run(self) -> None:
-        """One step on the present frame; `outputs` and the states are new afterwards."""
-        phase = self._step % self._period
+        """One step on the present frame; outputs and states are new afterwards."""
+        phase = self.steps % self._period
         call = self._calls.get(phase)
         if call is None:
             call = self._calls[phase] = self._bind(phase)
         if self._frame is not None:
             self._frame.push()
         call()
-        for answer in self._answers:
-            answer.pull()
-        self._step += 1
+        self.steps += 1
+
+    def read(self, output: str) -> np.ndarray:
+        """The newest value of an output, as a copy."""
+        return self._outputs[output].read()
 
     def close(self) -> None:
         """Release the engine."""
@@ -108,22 +109,21 @@ class GraphRunner:
 
     def reset(self) -> None:
         """Forget the stream."""
-        self._step = 0
-        for ring in self._rings:
+        self.steps = 0
+        for ring in self.rings:
             ring.reset()
 
     def states(self) -> dict[str, np.ndarray]:
         """The newest value of every state (for ``shift`` in fresh form: the newest frame)."""
         newest = {}
-        for ring in self._rings:
-            buffer = ring.at(self._step - 1)[1][ring.output.name]
-            buffer.pull()
-            newest[ring.rule.name] = buffer.array.copy()
+        for ring in self.rings:
+            buffer = ring.at(self.steps - 1)[1][ring.output.name]
+            newest[ring.rule.name] = buffer.read()
         return newest
 
     def _bind(self, phase: int) -> Callable[[], None]:
         inputs, outputs = dict(self._inputs), dict(self._outputs)
-        for ring in self._rings:
+        for ring in self.rings:
             past, new = ring.at(phase)
             inputs |= past
             outputs |= new
@@ -137,6 +137,10 @@ class GraphRunner:
             outs = [s for s in self.file.outputs if s.state == rule.name]
             if not slots or len(outs) != 1:
                 raise BadInput(f"the manifest does not say how state {rule.name!r} is bound")
+            if any((s.shape, s.dtype) != (outs[0].shape, outs[0].dtype) for s in slots):
+                raise BadInput(
+                    f"the manifest gives state {rule.name!r} more than one shape or type"
+                )
             rings.append(Ring(rule, slots, outs[0], []))
         lengths = [len(ring.inputs) + 1 for ring in rings]
         longest = max(lengths, default=1)

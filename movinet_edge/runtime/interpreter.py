@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from movinet_edge.bundle import Graph, ModelFile, TensorSpec
 from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
+from movinet_edge.runtime.quiet import quiet
 
 
 class InterpreterEngine:
@@ -17,7 +20,8 @@ class InterpreterEngine:
     def __init__(self, interpreter: Any, version: str):
         self.version = version
         self._interpreter = interpreter
-        interpreter.allocate_tensors()
+        with quiet():  # it tells of its delegates
+            interpreter.allocate_tensors()
         # The public runner gives names to tensors in both packages; the mapping it holds is what
         # set_tensor needs, and calling the runner itself costs 10 % more.
         signature = interpreter._get_full_signature_list()
@@ -33,7 +37,10 @@ class InterpreterEngine:
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         interpreter = self._interpreter
-        shapes = {d["index"]: tuple(d["shape"]) for d in interpreter.get_tensor_details()}
+        shapes = {
+            d["index"]: (tuple(d["shape"]), np.dtype(d["dtype"]).name)
+            for d in interpreter.get_tensor_details()
+        }
         check_buffers("input", {n: shapes[i] for n, i in self._inputs.items()}, inputs)
         check_buffers("output", {n: shapes[i] for n, i in self._outputs.items()}, outputs)
         feeds = [(index, inputs[name].array) for name, index in self._inputs.items()]

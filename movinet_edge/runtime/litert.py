@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import atexit
 import importlib.metadata
+import math
 import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import ai_edge_litert
+import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
 from ai_edge_litert.environment import Environment
+from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
 from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.errors import BadInput
 from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
 from movinet_edge.runtime.quiet import quiet
 
@@ -35,13 +39,14 @@ class NativeBuffer(Buffer):
     def __init__(self, spec: TensorSpec, native: TensorBuffer):
         super().__init__(spec)
         self.native = native
+        self._dtype = np.dtype(spec.dtype)
 
     def push(self) -> None:
         self.native.write(self.array)
 
-    def pull(self) -> None:
-        values = self.native.read(self.array.size, self.array.dtype)
-        self.array[...] = values.reshape(self.array.shape)
+    def read(self) -> np.ndarray:
+        size = math.prod(self.spec.shape)
+        return self.native.read(size, self._dtype).reshape(self.spec.shape)
 
 
 class CompiledEngine:
@@ -53,6 +58,7 @@ class CompiledEngine:
             hardware_accelerators=HardwareAccelerator.CPU,
             cpu_options=CpuOptions(num_threads=threads),
         )
+        Interpreter(str(path))  # refuses a damaged file, which the compiler would crash on
         with quiet():
             self._model = CompiledModel.from_file(
                 str(path), environment=_environment(), options=options
@@ -60,7 +66,9 @@ class CompiledEngine:
             (self._signature, names), *_ = self._model.get_signature_list().items()
             self._inputs: list[str] = names["inputs"]
             self._outputs: list[str] = names["outputs"]
-            self.allocate(file.inputs[0]).push()  # the first write makes one more environment
+            known = [s for s in file.inputs if s.name in self._inputs]
+            for spec in known[:1]:  # the first write makes one more environment
+                self.allocate(spec).push()
 
     @property
     def fully_accelerated(self) -> bool:
@@ -70,8 +78,10 @@ class CompiledEngine:
     def allocate(self, spec: TensorSpec) -> NativeBuffer:
         if spec.name in self._inputs:
             native = self._model.create_input_buffer_by_name(self._signature, spec.name)
-        else:
+        elif spec.name in self._outputs:
             native = self._model.create_output_buffer_by_name(self._signature, spec.name)
+        else:
+            raise BadInput(f"the model has no {spec.name!r}, which the manifest names")
         return NativeBuffer(spec, native)
 
     def close(self) -> None:
@@ -83,7 +93,8 @@ class CompiledEngine:
             ("input", inputs, model.get_input_tensor_details(self._signature)),
             ("output", outputs, model.get_output_tensor_details(self._signature)),
         ):
-            check_buffers(kind, {n: tuple(d["shape"]) for n, d in details.items()}, buffers)
+            shapes = {n: (tuple(d["shape"]), d["dtype"]) for n, d in details.items()}
+            check_buffers(kind, shapes, buffers)
         bound_in = [_native(inputs[name]) for name in self._inputs]
         bound_out = [_native(outputs[name]) for name in self._outputs]
         index = model.get_signature_index(self._signature)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
 from movinet_edge.bundle import Graph, ModelFile, TensorSpec
-from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
+from movinet_edge.runtime.engines import Buffer, Buffers, Shapes, check_buffers
+
+TYPES = {f"tensor({name})": name for name in ("uint8", "int8", "int32")} | {
+    "tensor(float)": "float32"
+}
 
 
 class OrtEngine:
@@ -35,11 +40,16 @@ class OrtEngine:
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         session = self._session
-        check_buffers("input", {i.name: tuple(i.shape) for i in session.get_inputs()}, inputs)
-        check_buffers("output", {o.name: tuple(o.shape) for o in session.get_outputs()}, outputs)
+        check_buffers("input", _shapes(session.get_inputs()), inputs)
+        check_buffers("output", _shapes(session.get_outputs()), outputs)
         binding = session.io_binding()
         for buffers, bind in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
             for name, buffer in buffers.items():
                 array = buffer.array
                 bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         return lambda: session.run_with_iobinding(binding)
+
+
+def _shapes(tensors: Sequence[Any]) -> Shapes:
+    """By name; types are spelt ``tensor(float)``, ``tensor(uint8)``."""
+    return {t.name: (tuple(t.shape), TYPES.get(t.type, t.type)) for t in tensors}

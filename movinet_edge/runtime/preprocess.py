@@ -40,15 +40,19 @@ def region(contract: Preprocessing, height: int, width: int) -> tuple[float, flo
     return (height - seen_height) / 2, (width - seen_width) / 2, seen_height, seen_width
 
 
+def _reach(start: float, length: float, target: int, source: int) -> tuple[int, int]:
+    """The pixels that can weigh in a resize of `length` pixels from `start` to `target`."""
+    radius = int(np.ceil(max(length / target, 1.0)))
+    return max(int(start) - radius, 0), min(int(np.ceil(start + length)) + radius, source)
+
+
 def resize(frame: np.ndarray, contract: Preprocessing) -> np.ndarray:
     """Fit a frame [H, W, 3] to the contract's size; uint8 or float in, float32 out, same range."""
     height, width = frame.shape[:2]
     top, left, seen_height, seen_width = region(contract, height, width)
-    # Cut to the seen pixels first: the matrices shrink with the region.
-    y0, y1 = max(int(top) - 1, 0), min(int(np.ceil(top + seen_height)) + 1, height)
-    x0, x1 = max(int(left) - 1, 0), min(int(np.ceil(left + seen_width)) + 1, width)
-    if contract.fit == "stretch":
-        y0, y1, x0, x1 = 0, height, 0, width
+    # Cut to the pixels that the filter reaches first: the matrices shrink with the region.
+    y0, y1 = _reach(top, seen_height, contract.height, height)
+    x0, x1 = _reach(left, seen_width, contract.width, width)
     part = frame[y0:y1, x0:x1].astype(np.float32)
     rows = resize_matrix(y1 - y0, contract.height, top - y0, seen_height, contract.antialias)
     columns = resize_matrix(x1 - x0, contract.width, left - x0, seen_width, contract.antialias)
@@ -62,7 +66,7 @@ def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None
     Raises:
         ValueError: the frame is not such an array.
     """
-    if frame.ndim != 3 or frame.shape[2] != 3:
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise ValueError(f"a frame is an RGB array [H, W, 3], not {list(frame.shape)}")
     is_bytes = frame.dtype == np.uint8
     if not is_bytes and frame.dtype.kind != "f":

@@ -83,6 +83,7 @@ class Stream:
             for graph in manifest.graphs
         }
         self._answers: dict[str, np.ndarray] = {}
+        self._seen: np.ndarray | None = None  # the last frame, as a graph took it
         self._frame = 0
 
     @property
@@ -106,13 +107,14 @@ class Stream:
                 continue
             if runner.frame is not None:
                 position = (number // planned.every) % runner.graph.frames
-                fill(runner.frame[position], frame, self._contract)
+                self._seen = runner.frame[position]
+                fill(self._seen, frame, self._contract)
                 if position + 1 < runner.graph.frames:
                     continue
             runner.run()
             if self._plan.answer in runner.outputs:
                 self._answers.pop(planned.graph, None)  # the newest answer stands last
-                self._answers[planned.graph] = runner.outputs[self._plan.answer][-1].copy()
+                self._answers[planned.graph] = runner.read(self._plan.answer)[-1]
         self._frame = number + 1
         if not self._answers:
             return None
@@ -123,11 +125,8 @@ class Stream:
 
         For frame-by-frame models this is the answer of the last step; None if no frame came.
         """
-        while self._frame and not self._answers:
-            longest = max(self.graphs.values(), key=lambda r: r.graph.frames)
-            assert longest.frame is not None
-            position = self._frame % longest.graph.frames
-            self.step(longest.frame[position - 1].copy())
+        while self._seen is not None and not self._answers:
+            self.step(self._seen.copy())
         return self._predict(self._frame - 1) if self._answers else None
 
     def run(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
@@ -142,6 +141,7 @@ class Stream:
         for runner in self.graphs.values():
             runner.reset()
         self._answers.clear()
+        self._seen = None
         self._frame = 0
 
     def _predict(self, number: int) -> Prediction:
