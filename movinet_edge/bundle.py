@@ -308,6 +308,7 @@ def _read_manifest(bundle: Path, path: Path) -> Manifest:
         ) from None
 
 
+_CORRUPT = "{path} is not a readable bundle (corrupt zip); copy it again"
 # What the zipfile module raises on damaged archives.
 _CORRUPT_ZIP = (
     zipfile.BadZipFile,
@@ -334,11 +335,13 @@ def _unzip(path: Path, target: Path) -> None:
                     raise BadInput(f"{path} is not safe to open: {member.filename!r} is a link")
             archive.extractall(target)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # an offset before the file's beginning
+            raise BadInput(_CORRUPT.format(path=path)) from None
         raise BadInput(
             f"{path} cannot be unpacked into {target.parent} ({error.strerror or error})"
         ) from error
     except _CORRUPT_ZIP:
-        raise BadInput(f"{path} is not a readable bundle (corrupt zip); copy it again") from None
+        raise BadInput(_CORRUPT.format(path=path)) from None
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
             f"{path} holds Python objects or code, not only weights, or is no PyTorch file, and "
             "was not opened; save model.state_dict() instead"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # unpickling noise raises anything
         raise BadInput(f"{path} is damaged or no PyTorch checkpoint; copy it again") from error
     weights = unwrap(content, path)
     if any(re.match(r"blocks\.b\d+_l\d+\.", key) for key in weights):

@@ -31,7 +31,7 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     """
     console = err()
     if not console.is_terminal:
-        yield lambda text: console.print(f"{title}: {text}", highlight=False)
+        yield lambda text: console.print(f"{title}: {text}", highlight=False, soft_wrap=True)
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:

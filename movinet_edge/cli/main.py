@@ -5,6 +5,7 @@ Exit 0: done and holds; 1: a check did not hold; 2: wrong use or bad input.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -39,12 +40,20 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """The console script."""
+    # ONNX Runtime 1.29 and later would send facts about its use to its makers.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         code = app(standalone_mode=False)
     except BadInput as error:
         code = fail(str(error), 2)
     except CheckFailed as error:
         code = fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "movinet_edge"):
+            raise
+        needs = f"this command needs {package}, which is not installed"
+        code = fail(f"{needs}; pip install 'movinet-edge[export]'", 2)
     except TyperException as error:
         message = error.format_message()  # empty when a command without arguments prints its help
         code = fail(f"{message} (see movinet-edge --help)", 2) if message else 2

@@ -1,0 +1,141 @@
+"""The README's table, figure and terminal capture, made again from committed records.
+
+``python -m movinet_edge.benchmarks.figures`` draws the table (between its markers in README.md)
+and ``docs/figures/latency.svg`` from ``benchmarks/results/*.json``. With ``--capture BUNDLE
+VIDEO`` it also runs ``verify`` and ``run`` on them and records what the terminal shows.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from movinet_edge.benchmarks.record import Measurement, Report
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+FIGURES = ROOT / "docs" / "figures"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def reports() -> dict[str, Report]:
+    """The committed reports by file name, without the repository symlink's detour."""
+    return {
+        path.stem: Report.model_validate_json(path.read_text("utf-8"))
+        for path in sorted(RESULTS.glob("*.json"))
+    }
+
+
+def label(measured: Measurement) -> str:
+    """A contestant in a few words."""
+    subject = measured.subject
+    who = "ours" if subject.kind == "bundle" else "official file"
+    return f"{who}, {subject.label.partition('(')[2].rstrip(')') or subject.label}"
+
+
+def table(found: dict[str, Report]) -> str:
+    """Markdown rows: one per contestant of every report."""
+    lines = [
+        "| model | who, engine | form | step ms p50 | p90 | ratio (p10–p90) | partitions | peak MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, report in found.items():
+        ratios = {c.label: c for c in report.comparisons}
+        for measured in report.measurements:
+            compared = ratios.get(measured.subject.label)
+            paired = compared.paired if compared else None
+            ratio = "1.00" if compared is None else f"{compared.ratio_of_medians:.2f}"
+            if paired is not None:
+                ratio = f"{paired.p50:.2f} ({paired.p10:.2f}–{paired.p90:.2f})"
+            files = measured.subject.files
+            parts = {file.partitions for file in files} - {None}
+            lines.append(
+                f"| {name} | {label(measured)} | {files[0].form} | "
+                f"{measured.step_ms.p50:.2f} | {measured.step_ms.p90:.2f} | {ratio} | "
+                f"{', '.join(str(p) for p in sorted(parts, key=str)) or '–'} | "
+                f"{measured.alone.peak_memory_mb:.0f} |"
+                if measured.alone
+                else ""
+            )
+    first = next(iter(found.values()))
+    machine = first.machine
+    lines += [
+        "",
+        f"One thread, interleaved steps, states included, on {machine.cpu} ({machine.os}), "
+        f"{', '.join(f'{k} {v}' for k, v in first.tools.items())}, {first.date[:10]}. "
+        "Ratio: median of the step-by-step ratios to the first official row, or to our first row.",
+    ]
+    return "\n".join(lines)
+
+
+def write_table(found: dict[str, Report]) -> None:
+    readme = ROOT / "README.md"
+    text = readme.read_text("utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", "utf-8")
+
+
+def draw_latency(report: Report, path: Path) -> None:
+    """Bars of the median step with p10 to p90 as whiskers."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "movinet-edge"
+    rows = report.measurements[::-1]
+    middle = [row.step_ms.p50 for row in rows]
+    spread = (
+        [row.step_ms.p50 - row.step_ms.p10 for row in rows],
+        [row.step_ms.p90 - row.step_ms.p50 for row in rows],
+    )
+    colours = ["#2f6fde" if row.subject.kind == "bundle" else "#9aa3ad" for row in rows]
+    figure, axes = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.3), layout="constrained")
+    axes.barh([label(row) for row in rows], middle, xerr=spread, color=colours, capsize=3)
+    for place, value in enumerate(middle):
+        axes.text(0.03, place, f"{value:.2f} ms", va="center", color="white", weight="bold")
+    axes.set_xlabel("ms per frame, one thread, states included (whiskers: p10 to p90)")
+    axes.set_title("MoViNet-A0-Stream, one step, the same weights", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def capture(bundle: str, video: str, path: Path) -> None:
+    """Run ``verify`` and ``run`` as a user would and draw the terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(record=True, width=96, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    environment = os.environ | {"COLUMNS": "96", "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    code = "from movinet_edge.cli.main import main; main()"
+    for words in (["verify", bundle], ["run", bundle, video]):
+        shown = " ".join(Path(w).name if os.path.exists(w) else w for w in words)
+        console.print(f"[bold green]$[/] movinet-edge {shown}", highlight=False)
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        console.print(Text.from_ansi(done.stdout.replace(video, Path(video).name)))
+    svg = console.export_svg(title="movinet-edge", unique_id="movinet-edge")
+    path.write_text(svg, "utf-8")
+
+
+def main() -> None:
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    found = reports()
+    if found:
+        write_table(found)
+        draw_latency(next(iter(found.values())), FIGURES / "latency.svg")
+    if sys.argv[1:2] == ["--capture"]:
+        capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
+
+
+if __name__ == "__main__":
+    main()
