@@ -38,7 +38,7 @@ def label(measured: Measurement) -> str:
 def table(found: dict[str, Report]) -> str:
     """Markdown rows: one per contestant of every report."""
     lines = [
-        "| model | who, engine | form | step ms p50 | p90 | ratio (p10–p90) | partitions | peak MB |",
+        "| model | who, engine | form | step ms p50 | p90 | ratio (p10–p90) | parts | peak MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, report in found.items():

@@ -212,14 +212,12 @@ class BoundPeer(Peer):
         self._number = 0
         for (tensor, _), buffer in zip(self.wiring.states, self._sets[0], strict=True):
             buffer.array.fill(tensor.zero)
-            buffer.push()
 
     def step(self, clip: Iterable[np.ndarray]) -> np.ndarray | None:
         for frame in clip:
             fill(self._image, frame, self._contract)
-            self._frame.push()
             self._calls[self._number % 2]()
-            answers = [answer.read() for answer in self._answers]
+            answers = [answer.array.copy() for answer in self._answers]
             self._number += 1
         return answers[0].reshape(-1)
 

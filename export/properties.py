@@ -144,7 +144,7 @@ class _Saved:
     def __init__(self, runner: GraphRunner):
         self.runner, self.step = runner, runner.steps
         self.buffers = [buffer for ring in runner.rings for buffer in ring.buffers]
-        self.values = [buffer.read() for buffer in self.buffers]
+        self.values = [buffer.array.copy() for buffer in self.buffers]
 
     def next_step(self, disturb: str | None = None) -> dict[str, np.ndarray]:
         """Run the next step, on the last frame again; its answers and next states by name.
@@ -155,7 +155,6 @@ class _Saved:
         runner.steps = self.step
         for buffer, value in zip(self.buffers, self.values, strict=True):
             buffer.array[...] = value
-            buffer.push()
         if disturb is not None:
             # The buffer that this very step reads: rings rotate, so it is another every time.
             read = {k: v for ring in runner.rings for k, v in ring.at(self.step)[0].items()}
@@ -174,7 +173,6 @@ def _disturb(buffer: Buffer) -> None:
     else:
         limits = np.iinfo(array.dtype)
         array[...] = (array + np.ceil(noise)).clip(limits.min, limits.max)
-    buffer.push()
 
 
 def _reset_forgets(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from movinet_edge.runtime.quiet import quiet
 from movinet_edge.export.step_module import StepModule
+from movinet_edge.runtime.quiet import quiet
 
 
 def to_litert(step: StepModule, path: Path, attachments: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ import onnx
 import onnxsim
 import torch
 
-from movinet_edge.runtime.quiet import quiet
 from movinet_edge.export.step_module import StepModule
+from movinet_edge.runtime.quiet import quiet
 
 OPSET = 18
 

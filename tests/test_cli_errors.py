@@ -226,7 +226,7 @@ def atze() -> dict[str, Any]:
         ),
         (
             lambda: movinet("b1.l0.spatial.conv.weight", lambda w: w[:, 0, 0]),
-            "does not hold a MoViNet",
+            "wrong shape: b1.l0.spatial.conv.weight [80, 3, 3] instead of [80, 1, 1, 3, 3]",
         ),
         (
             lambda: movinet("b1.l0.spatial.conv.weight", lambda w: w.flatten()),

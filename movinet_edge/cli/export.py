@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from movinet_edge.checkpoints.native import Checkpoint
 
 
 class Format(StrEnum):
@@ -84,8 +87,8 @@ def export(
         checkpoint = _checkpoint(source, labels, size)
         causal = checkpoint.arch.causal
         options = ExportOptions(
-            formats=tuple(f.value for f in formats or list(Format)),  # type: ignore[misc]
-            form=form.value if form else "fresh" if causal else "clip",  # type: ignore[arg-type]
+            formats=tuple(f.value for f in formats or list(Format)),
+            form=form.value if form else "fresh" if causal else "clip",
             in_graph_preprocess=in_graph_preprocess,
             softmax=softmax,
             clip_frames=clip_frames,
@@ -103,7 +106,7 @@ def export(
         raise CheckFailed(f"the exported models do not compute what {source} does; see the report")
 
 
-def _checkpoint(source: str, labels: Path | None, size: int | None):  # type: ignore[no-untyped-def]
+def _checkpoint(source: str, labels: Path | None, size: int | None) -> Checkpoint:
     from movinet_edge.checkpoints.importer import read_checkpoint, read_labels
     from movinet_edge.checkpoints.native import Checkpoint
     from movinet_edge.cli.console import err

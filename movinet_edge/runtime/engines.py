@@ -25,10 +25,7 @@ ALIGNMENT = 64
 
 
 class Buffer:
-    """Memory of one tensor that an engine reads or writes; here host memory, `array`.
-
-    Engines with memory of their own subclass it: `push` copies `array` to the engine.
-    """
+    """Memory of one tensor that an engine reads and writes in place; `array` is a view of it."""
 
     def __init__(self, spec: TensorSpec):
         self.spec = spec
@@ -41,13 +38,6 @@ class Buffer:
         raw = np.zeros(size + 3 * ALIGNMENT, np.uint8)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size].view(dtype).reshape(self.spec.shape)
-
-    def push(self) -> None:
-        """Make what is in `array` the tensor's value."""
-
-    def read(self) -> np.ndarray:
-        """A copy of the tensor's value."""
-        return self.array.copy()
 
 
 Buffers = Mapping[str, Buffer]

@@ -42,7 +42,6 @@ class Ring:
             value = round(value / quantization.scale) + quantization.zero_point
         for buffer in self.buffers:
             buffer.array.fill(value)
-            buffer.push()
 
 
 class GraphRunner:
@@ -93,14 +92,12 @@ class GraphRunner:
         call = self._calls.get(phase)
         if call is None:
             call = self._calls[phase] = self._bind(phase)
-        if self._frame is not None:
-            self._frame.push()
         call()
         self.steps += 1
 
     def read(self, output: str) -> np.ndarray:
         """The newest value of an output, as a copy."""
-        return self._outputs[output].read()
+        return self._outputs[output].array.copy()
 
     def close(self) -> None:
         """Release the engine."""
@@ -118,7 +115,7 @@ class GraphRunner:
         newest = {}
         for ring in self.rings:
             buffer = ring.at(self.steps - 1)[1][ring.output.name]
-            newest[ring.rule.name] = buffer.read()
+            newest[ring.rule.name] = buffer.array.copy()
         return newest
 
     def _bind(self, phase: int) -> Callable[[], None]:
