@@ -110,9 +110,11 @@ def capture(bundle: str, video: str, path: Path) -> None:
     from rich.text import Text
 
     console = Console(record=True, width=96, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    environment = os.environ | {"COLUMNS": "96", "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    plain = os.environ | {"COLUMNS": "96"}
+    colour = plain | {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     code = "from movinet_edge.cli.main import main; main()"
-    for words in (["verify", bundle], ["run", bundle, video]):
+    # `run` redraws a live table; without a terminal it prints the last one only.
+    for words, environment in ((["verify", bundle], colour), (["run", bundle, video], plain)):
         shown = " ".join(Path(w).name if os.path.exists(w) else w for w in words)
         console.print(f"[bold green]$[/] movinet-edge {shown}", highlight=False)
         done = subprocess.run(

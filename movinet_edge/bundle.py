@@ -145,8 +145,9 @@ class Preprocessing(Record):
 
     Take RGB at `frame_rate` frames per second; `fit` ``crop``: the largest centred rectangle of
     the target's aspect ratio, times `crop_fraction`; ``stretch``: the whole frame. Resize
-    bilinearly with half-pixel centres (`antialias`: the filter widens when shrinking), scale
-    bytes by 1/255 into [0, 1]. No mean or deviation is subtracted.
+    bilinearly with half-pixel centres (`antialias`: the filter widens when shrinking; it may reach
+    beyond the rectangle, as in Pillow's ``resize(box=...)``), scale bytes by 1/255 into [0, 1]. No
+    mean or deviation is subtracted. A frame that has the target's size is taken as it is.
     """
 
     height: int = Field(ge=1)
@@ -393,8 +394,8 @@ def describe_os_error(error: OSError, target: Path) -> str:
     if error.errno == errno.ENOSPC:
         return f"the disk is full: {target} was not written; free some space and try again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{target} cannot be written (no permission); choose another --out"
-    return f"{target} cannot be written ({error.strerror or error}); choose another --out"
+        return f"{target} cannot be written (no permission); choose another place"
+    return f"{target} cannot be written ({error.strerror or error}); choose another place"
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -64,7 +64,7 @@ def test_directory_and_zip_are_the_same_bundle(small_bundle: Path, tmp_path: Pat
             prediction = stream.step(frame)
             assert prediction is not None
             answers.append(prediction.logits)
-    assert np.array_equal(*answers)
+    assert np.array_equal(answers[0], answers[1])
 
 
 def test_an_unpacked_zip_is_removed_with_its_bundle(small_bundle: Path, tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=skip)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree / name)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", folder, tree]
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
+    command = [*build, "-o", str(folder), str(tree)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     (built,) = folder.glob("*.whl")
@@ -158,9 +159,9 @@ class Environment:
         self.folder = folder
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         self.python = folder / "bin" / "python"
-        pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "-q"]
+        pip = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "-q"]
         result = subprocess.run(
-            [*pip, wheel, *requirements], capture_output=True, text=True, cwd=folder
+            [*pip, str(wheel), *requirements], capture_output=True, text=True, cwd=folder
         )
         offline = ("NewConnectionError", "name resolution", "ProxyError", "timed out")
         if result.returncode and any(word in result.stderr for word in offline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from fractions import Fraction
@@ -39,11 +40,12 @@ class AnnotatedVideo:
         self._stream: Any = None
         try:
             handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".mp4", dir=path.parent)
-            os.close(handle)
         except OSError as error:
             raise BadInput(describe_os_error(error, path)) from error
         self._work = Path(name)
-        self._container: Any = av.open(str(self._work), "w")
+        # A file of ours: one that PyAV opens stays open when the disk is full.
+        self._file = os.fdopen(handle, "wb")
+        self._container: Any = av.open(self._file, "w", format="mp4")
 
     def add(self, image: np.ndarray, answer: Prediction | None) -> None:
         """Append one frame, uint8 RGB [H, W, 3], with its answer."""
@@ -74,6 +76,7 @@ class AnnotatedVideo:
             if kind is None and self._stream is not None:
                 self._mux(None)
             self._container.close()
+            self._file.close()
             if kind is None and self._stream is not None:
                 self._work.chmod(0o644)
                 self._work.replace(self.path)
@@ -81,6 +84,8 @@ class AnnotatedVideo:
             if kind is None:
                 raise BadInput(describe_os_error(_as_os_error(failed), self.path)) from failed
         finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._work.unlink(missing_ok=True)
 
 
