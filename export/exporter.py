@@ -29,7 +29,7 @@ from movinet_edge.bundle import (
     atomic_output,
     sha256_of,
 )
-from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
+from movinet_edge.checkpoints.native import Checkpoint, write_checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.export.golden import STEPS, write_golden
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
@@ -132,7 +132,7 @@ def _write(
         labels = Attachment(path="labels.txt", sha256=sha256_of(folder / "labels.txt"))
     progress("golden stream")
     write_golden(checkpoint.model, contract, folder / "golden.npz", frames if frames > 1 else STEPS)
-    save_checkpoint(checkpoint, folder / f"{GRAPH}.safetensors")
+    write_checkpoint(checkpoint, folder / f"{GRAPH}.safetensors")
     files = [_torch_file(folder, states, frames, size, arch.classes)]
     body = deploy_body(checkpoint.model, size)
     metadata = _metadata(checkpoint)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from movinet_edge.bundle import Preprocessing, describe_os_error
+from movinet_edge.bundle import Preprocessing, Record, describe_os_error
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.models.registry import arch_from_record, build, default_preprocessing
+from movinet_edge.models.registry import arch_from_record, build
 
-FORMAT_KEY, FORMAT_VALUE = "movinet_edge", "1"
-_LABELS = TypeAdapter(list[str])
+KEY = "movinet_edge"  # of the one metadata entry: the library writes several in random order
+
+
+class CheckpointRecord(Record):
+    """What travels with the weights."""
+
+    format: Literal[1] = 1
+    architecture: dict[str, Any]
+    preprocessing: Preprocessing
+    labels: list[str] | None = None
 
 
 @dataclass
@@ -82,21 +90,18 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """`save_checkpoint` for those who explain an `OSError` themselves."""
-    metadata = {
-        FORMAT_KEY: FORMAT_VALUE,
-        "architecture": checkpoint.arch.model_dump_json(),
-        "preprocessing": checkpoint.preprocessing.model_dump_json(),
-    }
-    if checkpoint.labels is not None:
-        metadata["labels"] = json.dumps(checkpoint.labels)
+    record = CheckpointRecord(
+        architecture=checkpoint.arch.model_dump(),
+        preprocessing=checkpoint.preprocessing,
+        labels=checkpoint.labels,
+    )
     tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
     work = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
-        save_file(tensors, work, metadata)
-        _sort_metadata(work)
+        save_file(tensors, work, {KEY: record.model_dump_json()})
         os.chmod(work, 0o644)
         os.replace(work, path)
         work = None
@@ -108,23 +113,11 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             os.unlink(work)
 
 
-def _sort_metadata(path: str) -> None:
-    """The library writes metadata in random order; sorted, equal checkpoints are equal files."""
-    with open(path, "r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            file.seek(8)
-            file.write(text.ljust(size))
-
-
 def is_native(path: Path) -> bool:
     """Whether `path` is a safetensors file of ours."""
     try:
         with safe_open(path, "pt") as file:
-            return FORMAT_KEY in (file.metadata() or {})
+            return KEY in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
 
@@ -143,18 +136,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
-    if FORMAT_KEY not in metadata:
+    if KEY not in metadata:
         raise BadInput(f"{path} was not written by movinet-edge; use movinet-edge import first")
-    if metadata[FORMAT_KEY] != FORMAT_VALUE:
-        raise BadInput(f"{path} was written by a newer version; update movinet-edge")
     try:
-        arch = arch_from_record(json.loads(metadata["architecture"]))
-        preprocessing = (
-            Preprocessing.model_validate_json(metadata["preprocessing"])
-            if "preprocessing" in metadata
-            else default_preprocessing(arch)
-        )
-        labels = _LABELS.validate_json(metadata["labels"]) if "labels" in metadata else None
-    except (KeyError, json.JSONDecodeError, ValidationError) as error:
-        raise BadInput(f"{path} has damaged metadata; write it again") from error
-    return Checkpoint(with_weights(arch, weights, path), preprocessing, labels)
+        record = CheckpointRecord.model_validate_json(metadata[KEY])
+    except ValidationError as error:
+        raise BadInput(
+            f"{path} has damaged metadata or comes from a newer version; update movinet-edge "
+            "or write it again"
+        ) from error
+    arch = arch_from_record(record.architecture)
+    return Checkpoint(with_weights(arch, weights, path), record.preprocessing, record.labels)

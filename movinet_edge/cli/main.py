@@ -5,7 +5,6 @@ Exit 0: done and holds; 1: a check did not hold; 2: wrong use or bad input.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer
@@ -40,8 +39,6 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """The console script."""
-    # ONNX Runtime 1.29 and later would send facts about its use to its makers.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         code = app(standalone_mode=False)
     except BadInput as error:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # must stand before the import
 
 import onnxruntime
 
