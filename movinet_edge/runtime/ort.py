@@ -11,8 +11,8 @@ import onnxruntime
 from movinet_edge.bundle import Graph, ModelFile, TensorSpec
 from movinet_edge.runtime.engines import Buffer, Buffers, Shapes, check_buffers
 
-TYPES = {f"tensor({name})": name for name in ("uint8", "int8", "int32")} | {
-    "tensor(float)": "float32"
+TYPES = {"tensor(float)": "float32"} | {
+    f"tensor({name})": name for name in ("uint8", "int8", "int32", "int64")
 }
 
 
