@@ -6,14 +6,12 @@ Both ends are here: `measure_alone` and `measure_sgemm` start the process, `main
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import movinet_edge
+from movinet_edge.child import run_module
 from movinet_edge.errors import CheckFailed
 
 MODULE = "movinet_edge.benchmarks.child"
@@ -38,18 +36,8 @@ def measure_sgemm() -> float:
 
 
 def _ask(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
-    root = str(Path(movinet_edge.__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
-        # -P: a file in the present directory must not pass for a module.
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", MODULE, *arguments],
-            env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LIMIT_SECONDS,
-        )
+        done = run_module(MODULE, *arguments, environment=environment, timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
         raise CheckFailed(
             f"measuring {arguments[0]} took longer than {LIMIT_SECONDS} s; take fewer --steps"

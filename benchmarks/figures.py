@@ -55,11 +55,11 @@ def table(found: dict[str, Report]) -> str:
                 f"| {name} | {label(measured)} | {files[0].form} | "
                 f"{measured.step_ms.p50:.2f} | {measured.step_ms.p90:.2f} | {ratio} | "
                 f"{', '.join(str(p) for p in sorted(parts, key=str)) or '–'} | "
-                f"{measured.alone.peak_memory_mb:.0f} |"
-                if measured.alone
-                else ""
+                f"{measured.alone.peak_memory_mb or 0:.0f} |"
             )
     first = next(iter(found.values()))
+    if any((r.machine.cpu, r.tools) != (first.machine.cpu, first.tools) for r in found.values()):
+        raise ValueError("the reports come from different machines or versions; measure them again")
     machine = first.machine
     lines += [
         "",
@@ -73,6 +73,8 @@ def table(found: dict[str, Report]) -> str:
 def write_table(found: dict[str, Report]) -> None:
     readme = ROOT / "README.md"
     text = readme.read_text("utf-8")
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"README.md lacks the marks {BEGIN} and {END}")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", "utf-8")

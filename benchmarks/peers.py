@@ -27,7 +27,6 @@ from movinet_edge.benchmarks.record import GraphFile, Subject
 from movinet_edge.benchmarks.wiring import Tensor, Wiring, wire
 from movinet_edge.bundle import (
     FormatName,
-    Graph,
     ModelFile,
     Preprocessing,
     TensorSpec,
@@ -180,7 +179,7 @@ class BoundPeer(Peer):
         super().__init__(entry)
         backend = WAYS[entry.way].backend
         assert backend is not None
-        loaded = BACKENDS[backend].load(entry.path, *_as_graph(entry, self.wiring), entry.threads)
+        loaded = BACKENDS[backend].load(entry.path, _as_file(entry, self.wiring), entry.threads)
         self.engine, self.version = BACKENDS[backend].needs, loaded.version
         self.accelerated = getattr(loaded, "fully_accelerated", None)
         self._engine = engine = TimedEngine(loaded, self.clock)
@@ -235,7 +234,7 @@ def _spec(tensor: Tensor) -> TensorSpec:
     return TensorSpec.model_construct(**fields)
 
 
-def _as_graph(entry: Entry, wiring: Wiring) -> tuple[ModelFile, Graph]:
+def _as_file(entry: Entry, wiring: Wiring) -> ModelFile:
     """A peer in the words that engines are loaded with; they bind by the tensors' own names."""
     inputs = [wiring.frame, *(before for before, _ in wiring.states)]
     outputs = [*wiring.answers, *(after for _, after in wiring.states)]
@@ -245,6 +244,4 @@ def _as_graph(entry: Entry, wiring: Wiring) -> tuple[ModelFile, Graph]:
         "inputs": tuple(_spec(tensor) for tensor in inputs),
         "outputs": tuple(_spec(tensor) for tensor in outputs),
     }
-    file = ModelFile.model_construct(**fields)
-    graph: dict[str, Any] = {"name": "step", "form": "carry", "frames": 1, "files": (file,)}
-    return file, Graph.model_construct(**graph)
+    return ModelFile.model_construct(**fields)

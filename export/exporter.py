@@ -98,6 +98,8 @@ def export(
     arch = checkpoint.arch
     if options.form != "clip" and not arch.causal:
         raise BadInput(f"{arch.name} sees whole clips; export it with --form clip")
+    if options.clip_frames is not None and (options.form != "clip" or options.clip_frames < 2):
+        raise BadInput("--clip-frames is for --form clip, and at least 2")
     if checkpoint.labels is not None and len(checkpoint.labels) != arch.classes:
         raise BadInput(
             f"{len(checkpoint.labels)} labels for {arch.classes} classes; "
@@ -109,8 +111,8 @@ def export(
 
 
 def _prove(folder: Path, progress: Progress) -> VerifyRecord:
-    from movinet_edge.export.report import write_html
-    from movinet_edge.export.verify import verify_bundle, write_json
+    from movinet_edge.export.report import write_html, write_json
+    from movinet_edge.export.verify import verify_bundle
 
     record = verify_bundle(Bundle(folder), progress=progress)
     write_json(record, folder / "parity.json")
@@ -133,10 +135,11 @@ def _write(
     progress("golden stream")
     write_golden(checkpoint.model, contract, folder / "golden.npz", frames if frames > 1 else STEPS)
     write_checkpoint(checkpoint, folder / f"{GRAPH}.safetensors")
-    files = [_torch_file(folder, states, frames, size, arch.classes)]
+    answers = frames if arch.causal else 1
+    files = [_torch_file(folder, states, frames, size, (answers, arch.classes))]
     body = deploy_body(checkpoint.model, size)
     metadata = _metadata(checkpoint)
-    for fmt in options.formats:
+    for fmt in dict.fromkeys(options.formats):
         progress(f"{arch.name} to {fmt}")
         config = StepConfig(
             options.form,
@@ -219,14 +222,14 @@ def _model_file(step: StepModule, path: Path, fmt: FormatName) -> ModelFile:
     results = {s.carry_input: s.name for s in step.states}
 
     def spec(name: str, value: torch.Tensor, role: str, **more: object) -> TensorSpec:
-        nchw = "NHWC" if name == FRAME else layout
+        of_this: Layout = "NHWC" if name == FRAME else layout
         return TensorSpec.model_validate(
             {
                 "name": name,
                 "role": role,
                 "shape": tuple(value.shape),
                 "dtype": DTYPES[value.dtype],
-                "layout": nchw if value.dim() == 4 else None,
+                "layout": of_this if value.dim() == 4 else None,
                 **more,
             }
         )
@@ -248,7 +251,11 @@ def _model_file(step: StepModule, path: Path, fmt: FormatName) -> ModelFile:
 
 
 def _torch_file(
-    folder: Path, states: Sequence[StateSpec], frames: int, size: tuple[int, int], classes: int
+    folder: Path,
+    states: Sequence[StateSpec],
+    frames: int,
+    size: tuple[int, int],
+    logits: tuple[int, int],
 ) -> ModelFile:
     """The checkpoint as a file of the graph: the reference, whose states are carried whole."""
 
@@ -260,7 +267,6 @@ def _torch_file(
             {"name": spec.carry_input, "role": "state", "shape": shape, "state": spec.name, **more}
         )
 
-    answers = frames if frames > 1 and not states else 1
     return _file_record(
         folder / f"{GRAPH}.safetensors",
         "torch",
@@ -269,7 +275,7 @@ def _torch_file(
             *(state(s, slot=0) for s in states),
         ],
         [
-            TensorSpec(name=LOGITS, role="output", shape=(answers, classes)),
+            TensorSpec(name=LOGITS, role="output", shape=logits),
             *(state(s) for s in states),
         ],
     )

@@ -49,6 +49,8 @@ BundlePath = Annotated[str, AfterValidator(_inside)]
 
 
 class Record(BaseModel):
+    """Base of all records: immutable, and unknown fields are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -112,6 +114,20 @@ class Graph(Record):
     states: tuple[StateRule, ...]
     files: tuple[ModelFile, ...]
 
+    @model_validator(mode="after")
+    def _states_are_bound(self) -> Self:
+        known = {state.name for state in self.states}
+        for file in self.files:
+            for tensors in (file.inputs, file.outputs):
+                if len({tensor.name for tensor in tensors}) < len(tensors):
+                    raise ValueError(f"{file.path} names a tensor twice")
+                for tensor in tensors:
+                    if (tensor.state is not None) != (tensor.role == "state"):
+                        raise ValueError(f"tensor {tensor.name!r} and its role do not agree")
+                    if tensor.state is not None and tensor.state not in known:
+                        raise ValueError(f"tensor {tensor.name!r} is of no state of the graph")
+        return self
+
 
 class PlanStep(Record):
     """Run `graph` at every frame n with n % every == offset."""
@@ -157,7 +173,7 @@ class Preprocessing(Record):
     crop_fraction: float = Field(1.0, gt=0, le=1)
     antialias: bool = True
     colour: Literal["RGB"] = "RGB"
-    value_range: tuple[float, float] = (0.0, 1.0)
+    value_range: Literal["0..1"] = "0..1"
 
 
 class Threshold(Record):
@@ -169,17 +185,23 @@ class Threshold(Record):
 
 
 class Provenance(Record):
+    """Where a bundle comes from: its model's architecture and weights, the tools that wrote it."""
+
     architecture: dict[str, Any]
     checkpoint_sha256: str
     tools: dict[str, str]
 
 
 class Attachment(Record):
+    """A file beside the models."""
+
     path: BundlePath
     sha256: str
 
 
 class Manifest(Record):
+    """Everything a host must know; ``manifest.json``."""
+
     schema_version: Literal[1] = 1
     name: str
     task: Literal["classification"] = "classification"
@@ -188,7 +210,6 @@ class Manifest(Record):
     golden: Attachment
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"] = "logits"
-    delay_frames: int = 0
     graphs: tuple[Graph, ...]
     plan: Plan
     thresholds: dict[str, Threshold]
@@ -223,6 +244,7 @@ class Manifest(Record):
 
 
 def sha256_of(path: Path) -> str:
+    """The hash of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

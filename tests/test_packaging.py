@@ -46,8 +46,6 @@ ABOVE = {
     "export": {"train", "cli"},
     "benchmarks": {"train", "cli"},
 }
-# The reference engine reads the checkpoint that a bundle carries.
-ALLOWED = {("models/engine.py", "checkpoints")}
 WITHOUT_TORCH = ("runtime", "bundle", "errors")
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 
@@ -75,7 +73,7 @@ def test_imports_run_downwards(part: str) -> None:
         for name in imports_of(path):
             root, _, rest = name.partition(".")
             target = rest.split(".")[0]
-            if root == "movinet_edge" and (place, target) not in ALLOWED:
+            if root == "movinet_edge":
                 assert target not in ABOVE[part], f"{place} imports {name}"
             assert root not in ("export", "benchmarks", "tests"), f"{place} imports {name}"
             if part in WITHOUT_TORCH:

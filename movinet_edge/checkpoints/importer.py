@@ -54,8 +54,12 @@ def read_checkpoint(
     """
     if not path.exists() and not is_tensorflow(path):
         raise BadInput(f"there is no checkpoint at {path}")
-    if path.is_file() and is_native(path) and not changes:
+    if path.is_file() and is_native(path):
         checkpoint = load_checkpoint(path)
+        if changes:
+            weights = checkpoint.model.state_dict()
+            arch = infer_arch(weights, path, checkpoint.arch.model_dump(), changes)
+            checkpoint.model = with_weights(arch, weights, path)
     else:
         weights, known = _read(path)
         arch = infer_arch(weights, path, known, changes or {})

@@ -44,11 +44,10 @@ def infer_arch(
     causal = fields.pop("causal")
     arch = published_arch(name, causal)  # type: ignore[arg-type]
     record = arch.model_dump() | fields | dict(known)
-    for field in changes:
-        if field not in record or field in ("family", "variant", "classes"):
-            raise BadInput(
-                f"--set {field}: no such option; choose from {', '.join(sorted(record))}"
-            )
+    # The rest is what the weights' shapes say, and the frame size belongs to the contract.
+    settable = sorted(set(record) - {"family", "variant", "classes", "resolution"})
+    for field in set(changes) - set(settable):
+        raise BadInput(f"--set {field}: no such option; choose from {', '.join(settable)}")
     try:
         return MoViNetArch.model_validate(record | dict(changes))
     except ValidationError as error:

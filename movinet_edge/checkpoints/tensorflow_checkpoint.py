@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,9 @@ from torch import Tensor
 
 from movinet_edge.checkpoints import tensorflow_dump
 from movinet_edge.checkpoints.infer import Weights
+from movinet_edge.child import run_module
 from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet_table import VARIANTS
 
 # Attribute path inside a layer -> module path of ours.
 MODULES = {
@@ -65,10 +64,12 @@ def read_tensorflow(path: Path) -> Weights:
         raise BadInput("TensorFlow checkpoints need TensorFlow; pip install 'movinet-edge[tf]'")
     with tempfile.TemporaryDirectory(prefix="movinet-edge-") as folder:
         dump = Path(folder) / "variables.npz"
-        command = [sys.executable, "-m", tensorflow_dump.__name__, str(_prefix(path)), str(dump)]
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode:
+        done = run_module(tensorflow_dump.__name__, str(_prefix(path)), str(dump))
+        if done.returncode == tensorflow_dump.UNREADABLE:
             raise BadInput(f"{path} is damaged or no TensorFlow checkpoint; copy it again")
+        if done.returncode:
+            reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+            raise BadInput(f"TensorFlow failed to read {path}: {reason}")
         with np.load(dump) as arrays:
             values = {str(name): arrays[f"v{i}"] for i, name in enumerate(arrays["names"])}
     weights = convert(values)
@@ -79,7 +80,6 @@ def read_tensorflow(path: Path) -> Weights:
 
 def convert(values: dict[str, np.ndarray]) -> Weights:
     """Attribute paths -> our names; kernels become channels-first."""
-    # backbone number -> stage and index, by the spatial kernels' presence and the strides' skips
     numbers = sorted(
         {int(m[1]) for k in values if (m := re.search(r"layer_with_weights-(\d+)/_feature/", k))}
     )
@@ -102,11 +102,10 @@ def _places(numbers: list[int], values: dict[str, np.ndarray]) -> dict[int, str]
     A stage begins where the width changes or the kernel is 5x3x3 in front of equal widths; rather
     than guess, the widths are matched with the tables.
     """
-    from movinet_edge.models.movinet_table import VARIANTS
 
     def expand(number: int) -> int:
         suffix = f"layer_with_weights-{number}/_expansion/_conv/_conv/kernel"
-        return next(v.shape[-1] for k, v in values.items() if k.endswith(suffix))
+        return next((v.shape[-1] for k, v in values.items() if k.endswith(suffix)), 0)
 
     widths = [expand(number) for number in numbers]
     for table in VARIANTS.values():
@@ -164,5 +163,4 @@ def _depthwise(value: np.ndarray, *, temporal: bool) -> np.ndarray:
     if value.ndim == 4:
         value = value[:, :, None] if temporal else value[None]
     time, height, width, *_ = value.shape
-    channels: Callable[[np.ndarray], np.ndarray] = lambda v: v.reshape(time, height, width, -1)  # noqa: E731
-    return channels(value).transpose(3, 0, 1, 2)[:, None]
+    return value.reshape(time, height, width, -1).transpose(3, 0, 1, 2)[:, None]

@@ -2,7 +2,7 @@
 
 TensorFlow has a process of its own because it and triton, which CUDA builds of torch load when
 they export, crash in one. Run as ``python -m movinet_edge.checkpoints.tensorflow_dump PREFIX OUT``;
-exit code 3 means that the checkpoint cannot be read.
+it ends with `UNREADABLE` where the checkpoint is at fault.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+UNREADABLE = 3  # the exit code where the file is at fault
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -24,7 +25,7 @@ def main(prefix: str, out: str) -> int:
         names = [name for name in reader.get_variable_to_shape_map() if is_weight(name)]
         values = {name.removesuffix(VALUE): reader.get_tensor(name) for name in names}
     except (ValueError, RuntimeError, tf.errors.OpError):
-        return 3
+        return UNREADABLE
     # Names hold slashes, which archives of arrays do not keep: a list beside numbered arrays.
     arrays = {f"v{number}": value for number, value in enumerate(values.values())}
     np.savez(out, names=np.array(list(values)), **arrays)

@@ -34,8 +34,8 @@ def inspect(
     )
     console.print(
         f"frames: RGB {contract.width}x{contract.height} ({contract.fit}) at "
-        f"{contract.frame_rate:g} per second, values {contract.value_range[0]:g}.."
-        f"{contract.value_range[1]:g}; answer: {manifest.plan.answer} as {manifest.output}",
+        f"{contract.frame_rate:g} per second, values "
+        f"{contract.value_range}; answer: {manifest.plan.answer} as {manifest.output}",
         highlight=False,
     )
     for graph in manifest.graphs:

@@ -14,11 +14,13 @@ Size = tuple[int, int]
 
 
 def fold_conv(module: ConvNorm, size: Size) -> Conv:
+    """Convolution and batch norm as one convolution, for frames of `size` (height, width)."""
     weight, bias = fold_norm(module.conv.weight, module.norm)
     return Conv(weight, bias, size, module.stride, act=module.act)
 
 
 def halve(size: Size) -> Size:
+    """The size behind a "same" convolution of stride 2."""
     return -(-size[0] // 2), -(-size[1] // 2)
 
 
@@ -110,6 +112,8 @@ class DeployBlock(nn.Module):
 
 
 class DeployHead(nn.Module):
+    """1x1 convolution, mean over space and time, two dense layers."""
+
     def __init__(self, head: Head, size: Size):
         super().__init__()
         self.project = fold_conv(head.project, size)

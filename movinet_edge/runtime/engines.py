@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from movinet_edge.bundle import FormatName, Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import FormatName, ModelFile, TensorSpec
 from movinet_edge.errors import BadInput
 
 ALIGNMENT = 64
@@ -63,7 +63,7 @@ class Engine(Protocol):
 
 
 class EngineFactory(Protocol):
-    def __call__(self, path: Path, file: ModelFile, graph: Graph, threads: int) -> Engine: ...
+    def __call__(self, path: Path, file: ModelFile, threads: int) -> Engine: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Backend:
     def installed(self) -> bool:
         return importlib.util.find_spec(self.needs) is not None
 
-    def load(self, path: Path, file: ModelFile, graph: Graph, threads: int) -> Engine:
+    def load(self, path: Path, file: ModelFile, threads: int) -> Engine:
         """Load a model file.
 
         Raises:
@@ -93,7 +93,7 @@ class Backend:
         module, name = self.factory.split(":")
         factory: EngineFactory = getattr(importlib.import_module(module), name)
         try:
-            return factory(path, file, graph, threads)
+            return factory(path, file, threads)
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
             raise BadInput(f"{self.name} cannot load {file.path}: {reason}") from error
@@ -122,7 +122,7 @@ BACKENDS: dict[str, Backend] = {
             f"{_RUNTIME}.interpreter:tflite_runtime_engine",
         ),
         # The reference. Named by string: the runtime itself never imports torch.
-        Backend("torch", "torch", "torch", "export", "movinet_edge.models.engine:TorchEngine"),
+        Backend("torch", "torch", "torch", "export", "movinet_edge.checkpoints.engine:TorchEngine"),
     )
 }
 ALIASES = {"ort": "onnxruntime", "onnx": "onnxruntime", "tflite": "litert"}

@@ -64,7 +64,7 @@ class GraphRunner:
     ):
         self.graph = graph
         self.file = find_file(graph, backend, precision)
-        self.engine = backend.load(bundle.file(self.file), self.file, graph, threads)
+        self.engine = backend.load(bundle.file(self.file), self.file, threads)
         self.rings = self._make_rings()
         self._inputs: dict[str, Buffer] = {}
         self._outputs: dict[str, Buffer] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import ModelFile, TensorSpec
 from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
 from movinet_edge.runtime.quiet import quiet
 
@@ -39,7 +39,7 @@ class InterpreterEngine:
         interpreter = self._interpreter
         shapes = {
             d["index"]: (tuple(d["shape"]), np.dtype(d["dtype"]).name)
-            for d in interpreter.get_tensor_details()
+            for d in [*interpreter.get_input_details(), *interpreter.get_output_details()]
         }
         check_buffers("input", {n: shapes[i] for n, i in self._inputs.items()}, inputs)
         check_buffers("output", {n: shapes[i] for n, i in self._outputs.items()}, outputs)
@@ -56,16 +56,14 @@ class InterpreterEngine:
         return run
 
 
-def litert_engine(path: Path, file: ModelFile, graph: Graph, threads: int) -> InterpreterEngine:
+def litert_engine(path: Path, file: ModelFile, threads: int) -> InterpreterEngine:
     from ai_edge_litert.interpreter import Interpreter
 
     version = importlib.metadata.version("ai-edge-litert")
     return InterpreterEngine(Interpreter(str(path), num_threads=threads), version)
 
 
-def tflite_runtime_engine(
-    path: Path, file: ModelFile, graph: Graph, threads: int
-) -> InterpreterEngine:
+def tflite_runtime_engine(path: Path, file: ModelFile, threads: int) -> InterpreterEngine:
     from tflite_runtime.interpreter import Interpreter
 
     version = importlib.metadata.version("tflite-runtime")

@@ -18,7 +18,7 @@ from ai_edge_litert.environment import Environment
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.tensor_buffer import TensorBuffer
 
-from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import ModelFile, TensorSpec
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.engines import Buffer, Buffers, check_buffers
 from movinet_edge.runtime.quiet import quiet
@@ -70,7 +70,7 @@ def _library() -> ctypes.CDLL:
 class CompiledEngine:
     """A .tflite file compiled for the CPU (XNNPACK)."""
 
-    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+    def __init__(self, path: Path, file: ModelFile, threads: int):
         self.version = importlib.metadata.version("ai-edge-litert")
         self._alive: list[TensorBuffer] = []
         options = Options(

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime
 
-from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import ModelFile, TensorSpec
 from movinet_edge.runtime.engines import Buffer, Buffers, Shapes, check_buffers
 
 TYPES = {"tensor(float)": "float32"} | {
@@ -19,7 +19,7 @@ TYPES = {"tensor(float)": "float32"} | {
 class OrtEngine:
     """An .onnx file in an inference session."""
 
-    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+    def __init__(self, path: Path, file: ModelFile, threads: int):
         self.version = onnxruntime.__version__
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

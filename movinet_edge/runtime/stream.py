@@ -77,13 +77,15 @@ class Stream:
         self._plan = manifest.plan
         # The reference model itself always answers with logits.
         self._probabilities = manifest.output == "probabilities" and self.backend.format != "torch"
-        features: dict[str, Buffer] = {}
+        self._features: dict[str, Buffer] = {}
         self.graphs = {
-            graph.name: GraphRunner(self.bundle, graph, self.backend, precision, threads, features)
+            graph.name: GraphRunner(
+                self.bundle, graph, self.backend, precision, threads, self._features
+            )
             for graph in manifest.graphs
         }
         self._answers: dict[str, np.ndarray] = {}
-        self._seen: np.ndarray | None = None  # the last frame, as a graph took it
+        self._partial: np.ndarray | None = None  # the last frame of a clip that is not full
         self._frame = 0
 
     @property
@@ -107,10 +109,11 @@ class Stream:
                 continue
             if runner.frame is not None:
                 position = (number // planned.every) % runner.graph.frames
-                self._seen = runner.frame[position]
-                fill(self._seen, frame, self._contract)
+                fill(runner.frame[position], frame, self._contract)
                 if position + 1 < runner.graph.frames:
+                    self._partial = runner.frame[position]
                     continue
+                self._partial = None
             runner.run()
             if self._plan.answer in runner.outputs:
                 self._answers.pop(planned.graph, None)  # the newest answer stands last
@@ -121,12 +124,14 @@ class Stream:
         return self._predict(number)
 
     def finish(self) -> Prediction | None:
-        """Complete a clip that ended early by repeating its last frame; the final answer.
+        """The final answer; None if no frame came.
 
-        For frame-by-frame models this is the answer of the last step; None if no frame came.
+        For frame-by-frame models this is the answer of the last step. A first clip that ended
+        early is completed by repeating its last frame; the rest behind a whole clip is left out,
+        for the whole clip says more.
         """
-        while self._seen is not None and not self._answers:
-            self.step(self._seen.copy())
+        while self._partial is not None and not self._answers:
+            self.step(self._partial.copy())
         return self._predict(self._frame - 1) if self._answers else None
 
     def run(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
@@ -140,8 +145,10 @@ class Stream:
         """Begin a new stream."""
         for runner in self.graphs.values():
             runner.reset()
+        for buffer in self._features.values():
+            buffer.array.fill(0)
         self._answers.clear()
-        self._seen = None
+        self._partial = None
         self._frame = 0
 
     def _predict(self, number: int) -> Prediction:

@@ -63,10 +63,12 @@ class StateSpec:
 
 
 def from_nhwc(x: Tensor) -> Tensor:
+    """[N, H, W, C] -> [N, C, H, W]; other ranks as they are."""
     return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
 
 
 def to_nhwc(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, H, W, C]; other ranks as they are."""
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 

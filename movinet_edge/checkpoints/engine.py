@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from movinet_edge.bundle import Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import ModelFile, TensorSpec
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.runtime.engines import Buffer, Buffers
 from movinet_edge.streaming.state import CLOCK
@@ -16,11 +16,11 @@ from movinet_edge.streaming.state import CLOCK
 class TorchEngine:
     """Runs a checkpoint eagerly. Its state tensors carry the model's own names and shapes."""
 
-    def __init__(self, path: Path, file: ModelFile, graph: Graph, threads: int):
+    def __init__(self, path: Path, file: ModelFile, threads: int):
         torch.set_num_threads(threads)
         self.version = torch.__version__
         self._model = load_checkpoint(path).model
-        self._file, self._graph = file, graph
+        self._file = file
 
     def allocate(self, spec: TensorSpec) -> Buffer:
         return Buffer(spec)
@@ -32,8 +32,8 @@ class TorchEngine:
         tensors = {name: torch.from_numpy(buffer.array) for name, buffer in inputs.items()}
         state_in = {s.state: tensors[s.name] for s in self._file.inputs if s.state}
         state_out = {s.state: outputs[s.name].array for s in self._file.outputs if s.state}
-        frame = tensors["frame"]
-        logits_out = outputs["logits"].array
+        (frame,) = (tensors[s.name] for s in self._file.inputs if s.role == "frame")
+        (logits_out,) = (outputs[s.name].array for s in self._file.outputs if s.role == "output")
 
         def run() -> None:
             with torch.inference_mode():
