@@ -43,10 +43,11 @@ ABOVE = {
         *("benchmarks", "cli"),
     },
     "errors": {"bundle", "runtime", "streaming", "models", "checkpoints", "export", "cli"},
+    "child": {"bundle", "runtime", "streaming", "models", "checkpoints", "export", "cli"},
     "export": {"train", "cli"},
     "benchmarks": {"train", "cli"},
 }
-WITHOUT_TORCH = ("runtime", "bundle", "errors")
+WITHOUT_TORCH = ("runtime", "bundle", "errors", "child")
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 
 
