@@ -331,7 +331,7 @@ def _read_manifest(bundle: Path, path: Path) -> Manifest:
         ) from None
 
 
-_CORRUPT = "{path} is not a readable bundle (corrupt zip); copy it again"
+_CORRUPT = "{path} is not a readable bundle (no zip, or a corrupt one); copy it again or export it"
 # What the zipfile module raises on damaged archives.
 _CORRUPT_ZIP = (
     zipfile.BadZipFile,

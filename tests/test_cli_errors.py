@@ -475,7 +475,7 @@ def test_corrupt_zips(
     path = tmp_path / "b.zip"
     path.write_bytes(damage(zipped))
     said = refused("inspect", path)
-    assert "is not a readable bundle (corrupt zip); copy it again" in said
+    assert "is not a readable bundle (no zip, or a corrupt one); copy it again or export it" in said
 
 
 @pytest.mark.parametrize("member", ["../evil", "a/../../evil", "{root}/evil", "a\\..\\evil"])

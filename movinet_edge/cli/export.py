@@ -36,7 +36,10 @@ def export(
             show_default=False,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The bundle: a directory, or a .zip.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The bundle: a directory, or a .zip; one that is there is replaced."),
+    ],
     formats: Annotated[
         list[Format] | None,
         typer.Option("--format", help="Repeatable; both by default.", show_default=False),

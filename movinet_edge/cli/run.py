@@ -35,10 +35,13 @@ def run(
 ) -> None:
     """Classify a video frame by frame at the bundle's rate; the top classes live."""
     from movinet_edge.bundle import Bundle
+    from movinet_edge.errors import BadInput
     from movinet_edge.runtime import Stream
     from movinet_edge.runtime.video import CAMERA, read_camera, read_frames
 
     bundle = Bundle(path)
+    if save is not None and save.resolve() == Path(source).resolve():
+        raise BadInput("--save would overwrite the video itself; choose another name")
     rate = bundle.manifest.preprocessing.frame_rate
     live = source.startswith(CAMERA)
     frames = read_camera(source, rate) if live else read_frames(source, rate)

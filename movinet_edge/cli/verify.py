@@ -41,8 +41,12 @@ def verify(
     """Stream frames through every artefact and backend and compare each step with PyTorch."""
     from movinet_edge.bundle import Bundle
     from movinet_edge.cli.console import out
+    from movinet_edge.errors import BadInput
     from movinet_edge.export.report import check_html_tools, write_html, write_json, write_junit
 
+    files = [file.resolve() for file in (json_file, junit, html) if file is not None]
+    if len(set(files)) < len(files):
+        raise BadInput("--json, --junit and --html need a file each")
     if html is not None:
         check_html_tools()
     record = _verified(Bundle(path), backend, video or [], steps)

@@ -43,7 +43,9 @@ class Prediction:
         return shifted / shifted.sum()
 
     def top(self, k: int = 5) -> list[Score]:
-        """The `k` most probable classes, best first."""
+        """The `k` most probable classes, best first; `k` is at least 1."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
         scores = self.probabilities
         best = np.argsort(-scores, kind="stable")[:k]
         return [Score(self.labels[i], int(i), float(scores[i])) for i in best]
@@ -70,6 +72,8 @@ class Stream:
         precision: str = "fp32",
         threads: int = 1,
     ):
+        if threads < 1:
+            raise BadInput(f"threads must be at least 1, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         manifest = self.bundle.manifest
         self.backend = _choose(self.bundle, backend)
@@ -100,9 +104,14 @@ class Stream:
         clip to be complete.
 
         Raises:
-            ValueError: the frame is not such an array.
+            ValueError: the frame is not such an array (of floats, the first frame's range is
+                checked), or the stream is closed.
         """
         number = self._frame
+        if not self.graphs:
+            raise ValueError("the stream is closed")
+        if number == 0 and frame.dtype.kind == "f" and not _in_range(frame):
+            raise ValueError("a float frame holds values in 0..1; divide bytes by 255")
         for planned in self._plan.steps:
             runner = self.graphs[planned.graph]
             if number % planned.every != planned.offset:
@@ -177,6 +186,11 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _in_range(frame: np.ndarray) -> bool:
+    """Whether values are in [0, 1], give or take what resizing overshoots; not with NaN."""
+    return frame.size == 0 or bool(frame.min() >= -0.1 and frame.max() <= 1.1)
 
 
 def _choose(bundle: Bundle, name: str | None) -> Backend:
