@@ -93,7 +93,10 @@ def seeded_model(arch: MoViNetArch, seed: int = 0) -> MoViNet:
         for name, parameter in model.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
             if leaf == "scale":
-                nn.init.uniform_(parameter, 0.4, 0.9)
+                # Deeper models take less per block, or noise would grow beyond what float32
+                # computes the same way twice.
+                share = min(1.0, 15 / len(arch.table.layers()))
+                nn.init.uniform_(parameter, 0.4 * share, 0.9 * share)
             elif "classify.weight" in name:
                 nn.init.normal_(parameter, std=0.05)
             elif leaf == "bias" and ".se." in name:
