@@ -15,6 +15,7 @@ convolution with kernel (time, 1) and dilation (height, 1): two operators instea
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -72,7 +73,7 @@ def to_nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-class Io:
+class Io(ABC):
     """What a body asks its surroundings for; `outputs` collects the next states.
 
     States enter and leave in `layout`. Bodies compute in NCHW as PyTorch does; where the layout
@@ -88,17 +89,17 @@ class Io:
         """[frames, C, H, W] -> [frames, C]."""
         return to_nhwc(x).mean((1, 2)) if self.layout == "NHWC" else x.mean((2, 3))
 
+    @abstractmethod
     def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
         """Convolve the stream `x` in time, with the state `name` as its past."""
-        raise NotImplementedError
 
+    @abstractmethod
     def running_mean(self, name: str, x: Tensor) -> Tensor:
         """Mean over time of `x` [frames, channels] up to each frame (or of the clip, [1, C])."""
-        raise NotImplementedError
 
+    @abstractmethod
     def position(self, encoding: PositionalEncoding) -> Tensor:
         """Encodings of the frame numbers, [frames, channels]."""
-        raise NotImplementedError
 
 
 class Fresh(Io):
