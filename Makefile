@@ -19,7 +19,7 @@ $(VENV)/.base: constraints.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "installing the test tools and TensorFlow ..."
-	$(PIP) install -q -c constraints.txt -e '.[export,tf,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[export,train,tf,dev]'
 	touch $@
 
 # Export, verify, measure, classify; prints where bundle and report lie.

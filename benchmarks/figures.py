@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.record import Measurement, Report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,12 +83,6 @@ def write_table(found: dict[str, Report]) -> None:
 
 def draw_latency(report: Report, path: Path) -> None:
     """Bars of the median step with p10 to p90 as whiskers."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "movinet-edge"
     rows = report.measurements[::-1]
     middle = [row.step_ms.p50 for row in rows]
     spread = (
@@ -95,15 +90,12 @@ def draw_latency(report: Report, path: Path) -> None:
         [row.step_ms.p90 - row.step_ms.p50 for row in rows],
     )
     colours = ["#2f6fde" if row.subject.kind == "bundle" else "#9aa3ad" for row in rows]
-    figure, axes = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.3), layout="constrained")
-    axes.barh([label(row) for row in rows], middle, xerr=spread, color=colours, capsize=3)
-    for place, value in enumerate(middle):
-        axes.text(0.03, place, f"{value:.2f} ms", va="center", color="white", weight="bold")
-    axes.set_xlabel("ms per frame, one thread, states included (whiskers: p10 to p90)")
-    axes.set_title("MoViNet-A0-Stream, one step, the same weights", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    with chart(path, (8, 0.55 * len(rows) + 1.3)) as axes:
+        axes.barh([label(row) for row in rows], middle, xerr=spread, color=colours, capsize=3)
+        for place, value in enumerate(middle):
+            axes.text(0.03, place, f"{value:.2f} ms", va="center", color="white", weight="bold")
+        axes.set_xlabel("ms per frame, one thread, states included (whiskers: p10 to p90)")
+        axes.set_title("MoViNet-A0-Stream, one step, the same weights", loc="left")
 
 
 def capture(bundle: str, video: str, path: Path) -> None:

@@ -31,7 +31,7 @@ from movinet_edge.runtime.quiet import quiet
 
 STEPS = 200
 PACED_SECONDS, PACED_STEPS = 5, 20
-ALONE_STEPS = 32  # enough for every buffer to have been used
+ALONE_STEPS = 32  # of each graph: enough for every buffer to have been used
 SEED = 0
 # Two ways to run one file round alike, up to the order of additions.
 AGREEMENT = 1e-2
@@ -67,12 +67,13 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
     contestants, notes = _start_all(entries, opened, frames, say)
     try:
         line_up = [prepare(c, fit_frames(frames, c.frame_size)) for c in contestants]
-        _time_all(line_up, options, bundle.manifest.preprocessing.frame_rate, say)
+        period = math.lcm(*(b.manifest.plan.period for b in opened.values()))
+        _time_all(line_up, options, bundle.manifest.preprocessing.frame_rate, period, say)
         peak = child.measure_sgemm()
         measurements = []
         for timed in line_up:
             say(f"{timed.contestant.entry.label} alone")
-            measurements.append(_measurement(timed, options, bundle, peak))
+            measurements.append(_measurement(timed, options, bundle, period, peak))
     finally:
         for contestant in contestants:
             contestant.close()
@@ -167,26 +168,30 @@ def _agree(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return bool(error <= AGREEMENT * max(float(theirs.std()), 1e-6))  # NaN does not agree
 
 
-def _steps(options: Options, frames_per_step: int, frame_rate: float) -> int:
-    if options.steps is not None:
-        return options.steps
-    if options.paced:
-        return max(PACED_STEPS, math.ceil(PACED_SECONDS * frame_rate / frames_per_step))
-    return STEPS
+def _steps(options: Options, frames_per_step: int, frame_rate: float, period: int) -> int:
+    """How many steps to time: whole periods of the plan, so that each graph has its share."""
+    steps = options.steps or STEPS
+    if options.paced and options.steps is None:
+        steps = max(PACED_STEPS, math.ceil(PACED_SECONDS * frame_rate / frames_per_step))
+    return math.ceil(steps / period) * period
 
 
-def _time_all(line_up: Sequence[Timed], options: Options, frame_rate: float, say: Say) -> None:
+def _time_all(
+    line_up: Sequence[Timed], options: Options, frame_rate: float, period: int, say: Say
+) -> None:
     if not options.paced:
-        interleaved(line_up, _steps(options, 1, frame_rate), SEED, say)
+        interleaved(line_up, _steps(options, 1, frame_rate, period), SEED, say)
         return
     for timed in line_up:
-        steps = _steps(options, timed.contestant.frames_per_step, frame_rate)
+        steps = _steps(options, timed.contestant.frames_per_step, frame_rate, period)
         seconds = steps * timed.contestant.frames_per_step / frame_rate
         say(f"{timed.contestant.entry.label}: {steps} steps in {seconds:.0f} s")
         paced(timed, steps, frame_rate)
 
 
-def _measurement(timed: Timed, options: Options, bundle: Bundle, peak: float) -> Measurement:
+def _measurement(
+    timed: Timed, options: Options, bundle: Bundle, period: int, peak: float
+) -> Measurement:
     """The record of a timed contestant; measures it alone, in a process of its own."""
     entry = timed.contestant.entry
     subject = timed.contestant.describe()
@@ -208,5 +213,5 @@ def _measurement(timed: Timed, options: Options, bundle: Bundle, peak: float) ->
         cpu_ms=float(np.median(timed.cpu)),
         peak_percent=peak_percent(subject.macs_per_step, step.p50, peak),
         late_steps=timed.late,
-        alone=Alone(**child.measure_alone(entry.model_dump_json(), ALONE_STEPS)),
+        alone=Alone(**child.measure_alone(entry.model_dump_json(), ALONE_STEPS * period)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from movinet_edge.benchmarks.record import Machine, Measurement, Report
 from movinet_edge.errors import BadInput
+from movinet_edge.files import atomic_file, write_errors
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,6 +56,8 @@ def caption(report: Report) -> str:
         text += f"; {kind} per frame to {report.comparisons[0].baseline}"
     clips = {m.subject.name: m.subject.frames_per_step for m in report.measurements}
     text += "".join(f"; {name}: {n} frames a step" for name, n in clips.items() if n > 1)
+    graphs = {m.subject.name: len(m.subject.files) for m in report.measurements}
+    text += "".join(f"; {name}: {n} graphs in turn" for name, n in graphs.items() if n > 1)
     late = sum(m.late_steps or 0 for m in report.measurements)
     return text + (f"; {late} steps took longer than their frames" if late else "")
 
@@ -107,29 +109,12 @@ def report_file(target: Path) -> Iterator[Callable[[Report], None]]:
     Raises:
         BadInput: the place cannot be written.
     """
-    work = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     if target.is_dir():
         raise BadInput(f"{target} is a directory; name a file for --json")
-    with _named(target):
-        work.touch(exist_ok=False)
+    with atomic_file(target) as work:
 
-    def write(report: Report) -> None:
-        with _named(target):
-            work.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-            os.replace(work, target)
+        def write(report: Report) -> None:
+            with write_errors(target):
+                work.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
-    try:
         yield write
-    finally:
-        work.unlink(missing_ok=True)
-
-
-@contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """A failed write as one sentence about `target`."""
-    try:
-        yield
-    except OSError as error:
-        raise BadInput(
-            f"{target} cannot be written ({error.strerror or error}); name another --json"
-        ) from error

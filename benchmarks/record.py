@@ -28,7 +28,10 @@ class GraphFile(Record):
 
 
 class Subject(Record):
-    """What ran. A peer is somebody else's model file, so it has no manifest."""
+    """What ran. A peer is somebody else's model file, so it has no manifest.
+
+    `macs_per_step` is an average where graphs take turns; `state_bytes` are those of all graphs.
+    """
 
     label: str
     name: str
@@ -42,6 +45,7 @@ class Subject(Record):
     files: tuple[GraphFile, ...]
     frames_per_step: int = 1
     macs_per_step: float | None = None
+    state_bytes: int | None = None
 
 
 class Method(Record):

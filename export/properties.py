@@ -1,7 +1,7 @@
-"""An artefact as a stream: its answers, what must be true of it whatever it computes, and where
-it parts from the PyTorch model.
+"""An artefact as a stream: its answers, and what must be true of it whatever it computes.
 
-The properties are checked on short pieces of a generated video; they need no reference.
+The properties are checked on short pieces of a generated video; they need no reference. Where a
+plan has several graphs, each is also checked as a stream of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from movinet_edge.bundle import Bundle, Graph, ModelFile, TensorSpec
+from movinet_edge.bundle import Bundle, Graph, ModelFile, Plan, PlanStep
 from movinet_edge.export.verify_record import Check
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import Buffer
@@ -22,8 +22,6 @@ from movinet_edge.runtime.graph import GraphRunner
 STEPS = 6
 # Relative; an engine may add up in another order when the later frames of a clip are others.
 PREFIX_TOLERANCE = 1e-5
-AFTER_LAST = "head (after head.pool)"
-CLOCK = "clock"  # a counter, no layer
 
 Outcome = tuple[bool, str]
 
@@ -52,14 +50,17 @@ class Answers:
         self._count += 1
         if prediction is None or self._count % self._whole:
             return np.zeros((0, manifest.classes), np.float32)
-        if len(self._runners) > 1:
-            return prediction.logits[None].copy()
+        rows = prediction.logits[None] if len(self._runners) > 1 else self._of_one_graph()
+        return centred(rows) if manifest.output == "probabilities" else rows
+
+    def _of_one_graph(self) -> np.ndarray:
+        """The logits of all frames of its last run."""
+        manifest = self.stream.bundle.manifest
         rows = self._runners[0].read(manifest.plan.answer)
-        if manifest.output == "logits":
-            return rows
         # The reference engine answers with logits whatever the artefacts end in.
-        is_torch = self.stream.backend.format == "torch"
-        return centred(rows if is_torch else np.log(np.maximum(rows, np.finfo(rows.dtype).tiny)))
+        if manifest.output == "logits" or self.stream.backend.format == "torch":
+            return rows
+        return np.asarray(np.log(np.maximum(rows, np.finfo(rows.dtype).tiny)))
 
     def run(self, frames: Iterable[np.ndarray]) -> np.ndarray:
         """The answers [n, classes] of the next frames."""
@@ -75,25 +76,43 @@ def centred(logits: np.ndarray) -> np.ndarray:
 def check_properties(
     open_stream: Callable[[Bundle], Stream], bundle: Bundle, frames: np.ndarray
 ) -> list[Check]:
-    """Check one artefact on one backend.
+    """Check one artefact on one backend: the whole plan, and each member of an ensemble alone.
 
     Args:
         open_stream: a new stream of a bundle on that backend and precision.
         frames: uint8 [T, H, W, 3] of the model's size, at least one clip long.
     """
+    checks = _check_stream(open_stream, bundle, frames)
+    if bundle.manifest.plan.combine == "mean":
+        for graph in bundle.manifest.graphs:
+            for check in _check_stream(open_stream, _alone(bundle, graph), frames):
+                checks.append(check.model_copy(update={"name": f"{graph.name}: {check.name}"}))
+    return checks
+
+
+def _alone(bundle: Bundle, graph: Graph) -> Bundle:
+    """The same bundle with one graph only, which runs at every frame."""
+    plan = Plan(steps=(PlanStep(graph=graph.name),), answer=bundle.manifest.plan.answer)
+    return _with(bundle, graphs=(graph,), plan=plan)
+
+
+def _check_stream(
+    open_stream: Callable[[Bundle], Stream], bundle: Bundle, frames: np.ndarray
+) -> list[Check]:
     pieces = _Pieces(bundle, frames)
-    first, second = Answers(open_stream(bundle)), Answers(open_stream(bundle))
-    subject = f"{first.stream.backend.name} {_precision(first.stream)}"
-    alone = second.run(pieces.b)
-    rows: list[tuple[str, Outcome | None]] = [
-        ("every state input matters", _states_matter(first, pieces)),
-        ("reset forgets the stream", _reset_forgets(first, pieces, alone)),
-        ("without reset the stream goes on", _without_reset(first, pieces, alone)),
-        ("interleaved streams do not mix", _interleaved(first, second, pieces, alone)),
-        ("earlier answers ignore later frames", _prefix(first, pieces, alone)),
-        ("tensors bind by name", _by_name(open_stream, bundle, pieces, alone)),
-        ("swapped states are noticed", _swapped(open_stream, bundle, pieces, alone)),
-    ]
+    with open_stream(bundle) as one, open_stream(bundle) as two:
+        first, second = Answers(one), Answers(two)
+        subject = f"{one.backend.name} {_precision(one)}"
+        alone = second.run(pieces.b)
+        rows: list[tuple[str, Outcome | None]] = [
+            ("every state input matters", _states_matter(first, pieces)),
+            ("reset forgets the stream", _reset_forgets(first, pieces, alone)),
+            ("without reset the stream goes on", _without_reset(first, pieces, alone)),
+            ("interleaved streams do not mix", _interleaved(first, second, pieces, alone)),
+            ("earlier answers ignore later frames", _prefix(first, pieces, alone)),
+            ("tensors bind by name", _by_name(open_stream, bundle, pieces, alone)),
+            ("swapped states are noticed", _swapped(open_stream, bundle, pieces, alone)),
+        ]
     return [
         Check(kind="property", subject=subject, name=name, holds=outcome[0], detail=outcome[1])
         for name, outcome in rows
@@ -102,17 +121,23 @@ def check_properties(
 
 
 class _Pieces:
-    """Two different pieces of video, `a` and `b`; a clip form's are one clip long."""
+    """Two different pieces of video, `a` and `b`; a clip form's are one clip long.
+
+    `lead` is `a` up to where a stream left there would show: the middle of a clip, or of a plan.
+    """
 
     def __init__(self, bundle: Bundle, frames: np.ndarray):
         manifest = bundle.manifest
         clip = max(graph.frames for graph in manifest.graphs)
         self.is_clip = clip > 1
         self.causal = manifest.provenance.architecture.get("causal", True)
-        count = clip if self.is_clip else min(STEPS, len(frames))
+        period = manifest.plan.period
+        count = clip if self.is_clip else min(max(STEPS, 2 * period), len(frames))
         self.a, self.b = frames[:count], frames[-count:][::-1]
-        # Half a clip, so that what is left of it would show.
-        self.lead = self.a[: max(count // 2, 1)] if self.is_clip else self.a
+        if self.is_clip:
+            self.lead = self.a[: max(count // 2, 1)]
+        else:
+            self.lead = self.a[:-1] if period > 1 and count % period == 0 else self.a
 
 
 def _states_matter(answers: Answers, pieces: _Pieces) -> Outcome | None:
@@ -237,9 +262,13 @@ def _swapped(
 
 
 def _edited(bundle: Bundle, edit: Callable[[Graph], Graph]) -> Bundle:
+    return _with(bundle, graphs=tuple(edit(graph) for graph in bundle.manifest.graphs))
+
+
+def _with(bundle: Bundle, **fields: object) -> Bundle:
+    """The same files with other fields in the manifest."""
     changed = copy(bundle)
-    graphs = tuple(edit(graph) for graph in bundle.manifest.graphs)
-    changed.manifest = bundle.manifest.model_copy(update={"graphs": graphs})
+    changed.manifest = bundle.manifest.model_copy(update=fields)
     return changed
 
 
@@ -293,51 +322,3 @@ def _different(answers: np.ndarray, expected: np.ndarray) -> Outcome:
         return True, f"{len(answers)} answers instead of {len(expected)}"
     largest = float(np.abs(answers - expected).max(initial=0.0))
     return not np.array_equal(answers, expected), f"largest difference {largest:.3g}"
-
-
-def first_layer(
-    stream: Stream, torch_stream: Stream, frames: Iterable[np.ndarray], limit: float
-) -> str | None:
-    """The first layer whose state is not the PyTorch model's after the last of `frames`.
-
-    States come in the order of execution; one differs where its error exceeds `limit` times its
-    own deviation. None where the graph has no states.
-    """
-    for frame in frames:
-        stream.step(frame)
-        torch_stream.step(frame)
-    ((name, runner),) = stream.graphs.items()
-    found, wanted = runner.states(), torch_stream.graphs[name].states()
-    specs = {s.state: s for s in runner.file.outputs if s.state is not None}
-    for state in runner.graph.states:
-        if state.name == CLOCK:
-            continue
-        got, expected = _aligned(found[state.name], specs[state.name], wanted[state.name])
-        scale = float(expected.std() or np.abs(expected).max() or 1.0)
-        if got.shape != expected.shape:
-            return state.name
-        # Not `>`: a state full of NaN differs, too.
-        if not float(np.abs(got - expected).max()) <= limit * scale:
-            return state.name
-    return AFTER_LAST if wanted else None
-
-
-def _aligned(
-    value: np.ndarray, spec: TensorSpec, reference: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """An artefact's state and the PyTorch model's, both [frames, C, H, W] or [C].
-
-    The PyTorch model keeps all past frames, [past, C, H, W] with the newest last; an artefact
-    gives the newest only, or all stacked along the height, in the layout of `spec`.
-    """
-    value = value.astype(np.float32)
-    if spec.quantization is not None:
-        value = (value - spec.quantization.zero_point) * np.float32(spec.quantization.scale)
-    if reference.ndim != 4 or value.ndim != 4:
-        return value.reshape(-1), reference.reshape(-1)
-    if spec.layout == "NHWC":
-        value = value.transpose(0, 3, 1, 2)
-    height = reference.shape[2]
-    stacked = value.shape[2] // height
-    frames = value[0].reshape(value.shape[1], stacked, height, -1).transpose(1, 0, 2, 3)
-    return frames, reference[-stacked:]

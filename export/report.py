@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -15,9 +12,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from movinet_edge.bundle import describe_os_error
 from movinet_edge.errors import BadInput
 from movinet_edge.export.verify_record import NOT_FINITE, Check, StreamParity, VerifyRecord
+from movinet_edge.files import atomic_file, write_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,21 +110,8 @@ def _xml_text(text: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    work = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(work, 0o644)
-        os.replace(work, path)
-        work = None
-    except OSError as error:
-        raise BadInput(describe_os_error(error, path)) from error
-    finally:
-        if work is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(work)
+    with atomic_file(path, parents=True) as work, write_errors(path):
+        work.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from movinet_edge import __version__
 from movinet_edge.bundle import Bundle, Precision, Threshold
 from movinet_edge.errors import BadInput
+from movinet_edge.export.diagnosis import first_layer
 from movinet_edge.export.facts import graph_facts
-from movinet_edge.export.properties import Answers, centred, check_properties, first_layer
+from movinet_edge.export.properties import Answers, centred, check_properties
+from movinet_edge.export.reference import (
+    EXTRA,
+    Models,
+    clip_frames,
+    reference_logits,
+    reference_models,
+)
 from movinet_edge.export.verify_record import (
     Check,
     StreamParity,
@@ -24,17 +30,12 @@ from movinet_edge.export.verify_record import (
     measure,
     shortcomings,
 )
+from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import Backend, backend_named, usable_backends
 from movinet_edge.runtime.preprocess import fill
 
-if TYPE_CHECKING:
-    from movinet_edge.models.movinet import MoViNet
-
-# Frames per forward pass of the reference: bounds its memory for streams of any length.
-SUB_CLIP = 32
-EXTRA = "pip install 'movinet-edge[export]'"
-
+SCENE = 32  # frames of a generated scene
 Frames = Callable[[], Iterator[np.ndarray]]
 Progress = Callable[[str], None]
 
@@ -87,16 +88,16 @@ def verify_bundle(
     bundle.check_all()
     targets = _targets(bundle, backends)
     facts, graph_checks, notes = graph_facts(bundle)
-    model = _reference_model(bundle, notes)
+    models = reference_models(bundle, notes)
     progress("reference")
-    sources, checks = _golden_source(bundle, model, steps)
-    sources += [_video_source(bundle, model, Path(video), steps) for video in videos]
+    sources, checks = _golden_source(bundle, models, steps)
+    sources += [_video_source(bundle, models, Path(video), steps) for video in videos]
     parities: list[StreamParity] = []
     engines: dict[str, str] = {}
     for target in targets:
         for source in sources:
             progress(f"{target.backend.name} {target.precision}, {source.name}")
-            parity = _compare(bundle, target, source, layers=model is not None)
+            parity = _compare(bundle, target, source, layers=models is not None)
             parities.append(parity)
             engines[target.backend.name] = parity.engine
             checks.append(_parity_check(parity))
@@ -106,10 +107,13 @@ def verify_bundle(
             checks += _properties(bundle, target)
     checks += graph_checks
     manifest = bundle.manifest
+    if manifest.plan.combine == "mean":
+        turns = [f"{s.graph} (every {s.every} frames from {s.offset})" for s in manifest.plan.steps]
+        notes.append(f"the answer is the mean of {' and '.join(turns)}")
     return VerifyRecord(
         bundle=manifest.name,
-        form=manifest.graphs[0].form,
-        frames=_clip_frames(bundle),
+        form="+".join(dict.fromkeys(graph.form for graph in manifest.graphs)),
+        frames=clip_frames(manifest),
         holds=all(check.holds for check in checks),
         checks=tuple(checks),
         streams=tuple(parities),
@@ -150,40 +154,25 @@ def _targets(bundle: Bundle, names: Sequence[str] | None) -> list[Target]:
     return targets
 
 
-def _reference_model(bundle: Bundle, notes: list[str]) -> MoViNet | None:
-    """The PyTorch model in the bundle; None (and a note) where there is none to run."""
-    graphs = bundle.manifest.graphs
-    files = [f for graph in graphs for f in graph.files if f.format == "torch"]
-    if len(graphs) != 1 or not files:
-        notes.append("the bundle holds no checkpoint: compared with its stored answers only")
-        return None
-    if importlib.util.find_spec("torch") is None:
-        notes.append(f"PyTorch is not installed ({EXTRA}): compared with the stored answers only")
-        return None
-    from movinet_edge.checkpoints.native import load_checkpoint
-
-    return load_checkpoint(bundle.file(files[0])).model
-
-
 def _golden_source(
-    bundle: Bundle, model: MoViNet | None, steps: int | None
+    bundle: Bundle, models: Models | None, steps: int | None
 ) -> tuple[list[Source], list[Check]]:
     """The stored stream, longer where `steps` asks, and checks of what is stored."""
     with np.load(bundle.file(bundle.manifest.golden)) as golden:
         stored, logits = golden["frames"], golden["logits"]
     wanted = _whole_clips(bundle, steps or len(stored))
-    if model is None:
+    if models is None:
         if wanted > len(stored):
             raise BadInput(f"--steps {steps} is more than the bundle stores and needs {EXTRA}")
         logits = _comparable(bundle, logits[:wanted])
         return [Source("golden", lambda: iter(stored[:wanted]), logits, "stored answers")], []
-    fresh = _comparable(bundle, _reference(bundle, model, stored))
+    fresh = _reference(bundle, models, stored)
     stored_logits = _comparable(bundle, logits)
-    checks = [_stored_check(bundle, stored_logits, fresh), _hash_check(bundle, model)]
+    checks = [_stored_check(bundle, stored_logits, fresh), *_hash_checks(bundle, models)]
     if wanted <= len(stored):
         logits, origin = stored_logits[:wanted], "stored answers"
     else:
-        logits = _comparable(bundle, _reference(bundle, model, _extended(stored, wanted)))
+        logits = _reference(bundle, models, _extended(stored, wanted))
         origin = "PyTorch clip"
     return [Source("golden", lambda: _extended(stored, wanted), logits, origin)], checks
 
@@ -192,17 +181,15 @@ def _extended(stored: np.ndarray, wanted: int) -> Iterator[np.ndarray]:
     """`wanted` frames: the stored ones, then generated scenes, made when they are reached."""
 
     def scenes() -> Iterator[np.ndarray]:
-        from movinet_edge.export.golden import moving_pattern
-
         _, height, width, _ = stored.shape
         for seed in count(1):
-            yield moving_pattern(SUB_CLIP, height, width, seed)
+            yield moving_pattern(SCENE, height, width, seed)
 
     return islice(chain(stored, chain.from_iterable(scenes())), wanted)
 
 
-def _video_source(bundle: Bundle, model: MoViNet | None, path: Path, steps: int | None) -> Source:
-    if model is None:
+def _video_source(bundle: Bundle, models: Models | None, path: Path, steps: int | None) -> Source:
+    if models is None:
         raise BadInput(f"--video needs PyTorch and the bundle's checkpoint; {EXTRA}")
     contract = bundle.manifest.preprocessing
 
@@ -224,27 +211,15 @@ def _video_source(bundle: Bundle, model: MoViNet | None, path: Path, steps: int 
         for _ in range(_whole_clips(bundle, number) - number):
             yield image
 
-    logits = _comparable(bundle, _reference(bundle, model, frames()))
+    logits = _reference(bundle, models, frames())
     return Source(path.name, frames, logits, "PyTorch clip")
 
 
-def _reference(bundle: Bundle, model: MoViNet, frames: Iterable[np.ndarray]) -> np.ndarray:
-    """The PyTorch clip forward: uint8 frames [H, W, 3] -> logits [answers, classes].
-
-    Long streams run in sub-clips that hand over their state, which is the same computation. A
-    clip form begins anew with every clip.
-    """
-    import torch
-
-    clip, rest = _clip_frames(bundle), iter(frames)
-    state, rows = None, []
-    while part := list(islice(rest, clip if clip > 1 else SUB_CLIP)):
-        x = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2)[None].float() * (1 / 255)
-        with torch.inference_mode():
-            logits, after = model(x, state)
-        state = None if clip > 1 else after
-        rows.append(logits[0].numpy())
-    return np.concatenate(rows)
+def _reference(bundle: Bundle, models: Models, frames: Iterable[np.ndarray]) -> np.ndarray:
+    """`reference_logits` of the bundle's plan, as `Answers` gives them."""
+    manifest = bundle.manifest
+    plan, clip = manifest.plan, clip_frames(manifest)
+    return _comparable(bundle, reference_logits(models, plan, clip, frames))
 
 
 def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:
@@ -261,17 +236,24 @@ def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Chec
     )
 
 
-def _hash_check(bundle: Bundle, model: MoViNet) -> Check:
+def _hash_checks(bundle: Bundle, models: Models) -> list[Check]:
+    """Whether the weights of every graph are those that the manifest tells of."""
     from movinet_edge.models.registry import weights_sha256
 
-    found, wanted = weights_sha256(model), bundle.manifest.provenance.checkpoint_sha256
-    return Check(
-        kind="reference",
-        subject="checkpoint",
-        name="weights are those of the provenance",
-        holds=found == wanted,
-        detail=f"{found[:16]}" + ("" if found == wanted else f" instead of {wanted[:16]}"),
-    )
+    manifest, checks = bundle.manifest, []
+    for graph in manifest.graphs:
+        found = weights_sha256(models[graph.name])
+        wanted = graph.checkpoint_sha256 or manifest.provenance.checkpoint_sha256
+        checks.append(
+            Check(
+                kind="reference",
+                subject="checkpoint" if len(models) == 1 else graph.name,
+                name="weights are those of the provenance",
+                holds=found == wanted,
+                detail=f"{found[:16]}" + ("" if found == wanted else f" instead of {wanted[:16]}"),
+            )
+        )
+    return checks
 
 
 def _compare(bundle: Bundle, target: Target, source: Source, layers: bool) -> StreamParity:
@@ -353,10 +335,6 @@ def _comparable(bundle: Bundle, logits: np.ndarray) -> np.ndarray:
     return centred(logits) if bundle.manifest.output == "probabilities" else logits
 
 
-def _clip_frames(bundle: Bundle) -> int:
-    return max(graph.frames for graph in bundle.manifest.graphs)
-
-
 def _whole_clips(bundle: Bundle, frames: int) -> int:
-    clip = _clip_frames(bundle)
+    clip = clip_frames(bundle.manifest)
     return -(-frames // clip) * clip

@@ -7,20 +7,14 @@ This module needs neither torch nor an engine.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
-import shutil
-import stat
-import struct
+import math
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -31,21 +25,13 @@ from pydantic import (
 )
 
 from movinet_edge.errors import BadInput
+from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
+from movinet_edge.files import describe_os_error as describe_os_error  # checkpoints, data use it
 
 SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
 FormatName = Literal["onnx", "tflite", "torch"]
 Precision = Literal["fp32"]
-
-
-def _inside(path: str) -> str:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not path:
-        raise ValueError(f"{path!r} points outside the bundle")
-    return path
-
-
-BundlePath = Annotated[str, AfterValidator(_inside)]
+BundlePath = Annotated[str, AfterValidator(inside)]
 
 
 class Record(BaseModel):
@@ -103,14 +89,27 @@ class ModelFile(Record):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all states that enter a step."""
+        return sum(
+            math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+            for tensor in self.inputs
+            if tensor.role == "state"
+        )
+
 
 class Graph(Record):
-    """One model of the bundle; `frames` frames enter each run (more than 1: a whole clip)."""
+    """One model of the bundle; `frames` frames enter each run (more than 1: a whole clip).
+
+    `checkpoint_sha256` is of its weights, where the bundle has graphs of different ones.
+    """
 
     name: str
     form: Literal["fresh", "carry", "clip"]
     frames: int = Field(1, ge=1)
     macs: int
+    checkpoint_sha256: str | None = None
     states: tuple[StateRule, ...]
     files: tuple[ModelFile, ...]
 
@@ -147,13 +146,19 @@ class Plan(Record):
     """Which graph runs when, and what the answer is.
 
     Features pass between graphs by name. The answer is the output tensor `answer`: of the graph
-    that ran last (``last``), or the mean over all graphs that have it, each with its newest
-    value (``mean``; temporal ensembles).
+    that ran last (``last``), or the mean over all graphs that have answered, each with its newest
+    logits (``mean``; temporal ensembles). Of probabilities the logarithms are averaged, which
+    are the logits up to a constant.
     """
 
     steps: tuple[PlanStep, ...]
     answer: str = "logits"
     combine: Literal["last", "mean"] = "last"
+
+    @property
+    def period(self) -> int:
+        """After how many frames the plan repeats."""
+        return math.lcm(*(step.every for step in self.steps))
 
 
 class Preprocessing(Record):
@@ -185,7 +190,10 @@ class Threshold(Record):
 
 
 class Provenance(Record):
-    """Where a bundle comes from: its model's architecture and weights, the tools that wrote it."""
+    """Where a bundle comes from: its model's architecture and weights, the tools that wrote it.
+
+    `checkpoint_sha256` is of the weights; where graphs have different ones, of their hashes.
+    """
 
     architecture: dict[str, Any]
     checkpoint_sha256: str
@@ -218,6 +226,8 @@ class Manifest(Record):
     @model_validator(mode="after")
     def _plan_gives_an_answer(self) -> Self:
         graphs = {graph.name: graph for graph in self.graphs}
+        if len(graphs) < len(self.graphs):
+            raise ValueError("two graphs have one name")
         answering = False
         for step in self.plan.steps:
             if step.graph not in graphs:
@@ -226,6 +236,13 @@ class Manifest(Record):
             answering |= any(o.name == self.plan.answer for f in files for o in f.outputs)
         if not answering:
             raise ValueError(f"no graph of the plan has the answer {self.plan.answer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_agree(self) -> Self:
+        of_graphs = [g.checkpoint_sha256 for g in self.graphs if g.checkpoint_sha256 is not None]
+        if of_graphs and combined_sha256(of_graphs) != self.provenance.checkpoint_sha256:
+            raise ValueError("the hashes of the checkpoints do not agree")
         return self
 
     @model_validator(mode="after")
@@ -243,10 +260,11 @@ class Manifest(Record):
         return next(g for g in self.graphs if g.name == name)
 
 
-def sha256_of(path: Path) -> str:
-    """The hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def combined_sha256(hashes: Sequence[str]) -> str:
+    """One hash for the weights of several graphs, in their order; of a single one it is that."""
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 class Bundle:
@@ -266,7 +284,7 @@ class Bundle:
         if self.path.is_file():
             self._unpacked = tempfile.TemporaryDirectory(prefix="movinet-edge-")
             self.root = Path(self._unpacked.name)
-            _unzip(self.path, self.root)
+            unpack(self.path, self.root)
         else:
             self.root = self.path
         self.manifest = _read_manifest(self.path, self.root / MANIFEST)
@@ -329,125 +347,3 @@ def _read_manifest(bundle: Path, path: Path) -> Manifest:
         raise BadInput(
             f"{bundle} has a damaged manifest ({place or 'json'}: {first['msg']}); export it again"
         ) from None
-
-
-_CORRUPT = "{path} is not a readable bundle (no zip, or a corrupt one); copy it again or export it"
-# What the zipfile module raises on damaged archives.
-_CORRUPT_ZIP = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
-
-
-def _unzip(path: Path, target: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                try:
-                    _inside(member.filename)
-                except ValueError:
-                    raise BadInput(
-                        f"{path} is not safe to open: {member.filename!r} points outside it"
-                    ) from None
-                if stat.S_ISLNK(member.external_attr >> 16):
-                    raise BadInput(f"{path} is not safe to open: {member.filename!r} is a link")
-            archive.extractall(target)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # an offset before the file's beginning
-            raise BadInput(_CORRUPT.format(path=path)) from None
-        raise BadInput(
-            f"{path} cannot be unpacked into {target.parent} ({error.strerror or error})"
-        ) from error
-    except _CORRUPT_ZIP:
-        raise BadInput(_CORRUPT.format(path=path)) from None
-
-
-@contextmanager
-def atomic_output(target: Path) -> Iterator[Path]:
-    """A temporary directory beside `target` that becomes `target` when the block succeeds.
-
-    An existing bundle at `target` is replaced; anything else there is refused. `target` may end
-    in ``.zip``. Nothing is left behind when the block fails.
-
-    Raises:
-        BadInput: the place cannot be written, is taken, or the disk is full.
-    """
-    work: Path | None = None
-    try:
-        _refuse_foreign(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        inner = work / "bundle"
-        inner.mkdir()
-        yield inner
-        if target.suffix == ".zip":
-            packed = work / "bundle.zip"
-            pack(inner, packed)
-            packed.replace(target)
-        else:
-            _exchange(inner, target, work / "old")
-    except OSError as error:
-        raise BadInput(describe_os_error(error, target)) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def _exchange(new: Path, target: Path, old: Path) -> None:
-    """Put `new` in the place of `target`; what was there goes to `old`, or back on failure."""
-    if not target.exists():
-        new.rename(target)
-        return
-    target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-
-
-def describe_os_error(error: OSError, target: Path) -> str:
-    """One sentence for a failed write."""
-    if error.errno == errno.ENOSPC:
-        return f"the disk is full: {target} was not written; free some space and try again"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{target} cannot be written (no permission); choose another place"
-    return f"{target} cannot be written ({error.strerror or error}); choose another place"
-
-
-def _refuse_foreign(target: Path) -> None:
-    if target.suffix == ".zip" and target.is_dir():
-        raise BadInput(f"{target} is a directory; choose another --out")
-    empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not empty and not _looks_like_a_bundle(target):
-        raise BadInput(f"{target} exists and is not a bundle; choose another --out")
-
-
-def _looks_like_a_bundle(path: Path) -> bool:
-    """Whether `path` has a manifest of ours, of whatever version; other programs have others."""
-    try:
-        if path.is_dir():
-            text = (path / MANIFEST).read_bytes()
-        else:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(MANIFEST)
-        manifest = json.loads(text)
-    except (OSError, KeyError, *_CORRUPT_ZIP):
-        return False
-    return isinstance(manifest, dict) and {"graphs", "plan"} <= set(manifest)
-
-
-def pack(folder: Path, archive: Path) -> None:
-    """Zip a bundle directory; the same files give the same bytes."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as out:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                info = zipfile.ZipInfo(path.relative_to(folder).as_posix(), (1980, 1, 1, 0, 0, 0))
-                info.compress_type = zipfile.ZIP_DEFLATED
-                info.external_attr = 0o644 << 16
-                out.writestr(info, path.read_bytes())

@@ -300,7 +300,8 @@ def test_a_failed_run_leaves_the_old_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", [".", "nowhere/r.json", "file/r.json"])
 def test_unwritable_places_are_bad_input(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match="--json"), output.report_file(tmp_path / place):
+    reason = r"is a directory|cannot be written"
+    with pytest.raises(BadInput, match=reason), output.report_file(tmp_path / place):
         pass
 
 

@@ -14,17 +14,11 @@ import numpy as np
 import pytest
 
 from movinet_edge import bundle as bundle_module
-from movinet_edge.bundle import (
-    MANIFEST,
-    Bundle,
-    Manifest,
-    atomic_output,
-    pack,
-    sha256_of,
-)
+from movinet_edge.bundle import Bundle, Manifest
 from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import ExportOptions, export
+from movinet_edge.files import MANIFEST, atomic_output, pack, sha256_of
 from movinet_edge.models.registry import MODELS
 from movinet_edge.runtime import Stream
 from tests.conftest import seeded_checkpoint

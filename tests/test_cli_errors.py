@@ -26,13 +26,13 @@ import pytest
 import torch
 from torch import nn
 
-from movinet_edge.bundle import MANIFEST, atomic_output, pack, sha256_of
 from movinet_edge.checkpoints.native import save_checkpoint
 from movinet_edge.cli import console
 from movinet_edge.cli.main import main
 from movinet_edge.errors import BadInput
-from movinet_edge.export.golden import moving_pattern
+from movinet_edge.files import MANIFEST, atomic_output, pack, sha256_of
 from movinet_edge.models.registry import MODELS, seeded_model
+from movinet_edge.pattern import moving_pattern
 from tests.conftest import BundleFactory, seeded_checkpoint
 
 COMMAND = [sys.executable, "-c", "from movinet_edge.cli.main import main; main()"]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from movinet_edge.benchmarks import facts as benchmark_facts
-from movinet_edge.export.golden import moving_pattern
+from movinet_edge.pattern import moving_pattern
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "movinet_edge"
@@ -34,7 +34,9 @@ ABOVE = {
         "cli",
     },
     "models": {"checkpoints", "data", "train", "export", "benchmarks", "cli"},
-    "checkpoints": {"train", "export", "benchmarks", "cli"},
+    "checkpoints": {"data", "train", "export", "benchmarks", "cli"},
+    "data": {"models", "checkpoints", "train", "export", "benchmarks", "cli"},
+    "train": {"export", "benchmarks", "cli"},
     "runtime": {
         *("streaming", "models", "checkpoints", "data", "train", "export", "benchmarks", "cli")
     },
@@ -42,12 +44,20 @@ ABOVE = {
         *("runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
         *("benchmarks", "cli"),
     },
+    "files": {
+        *("bundle", "runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
+        *("benchmarks", "cli"),
+    },
+    "pattern": {
+        *("bundle", "files", "runtime", "streaming", "models", "checkpoints", "data", "train"),
+        *("export", "benchmarks", "cli"),
+    },
     "errors": {"bundle", "runtime", "streaming", "models", "checkpoints", "export", "cli"},
     "child": {"bundle", "runtime", "streaming", "models", "checkpoints", "export", "cli"},
     "export": {"train", "cli"},
-    "benchmarks": {"train", "cli"},
+    "benchmarks": {"cli"},
 }
-WITHOUT_TORCH = ("runtime", "bundle", "errors", "child")
+WITHOUT_TORCH = ("runtime", "bundle", "files", "pattern", "errors", "child")
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 
 

@@ -19,8 +19,8 @@ import torch
 from movinet_edge.bundle import MANIFEST, Bundle
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.export.golden import moving_pattern
 from movinet_edge.models.registry import MODELS
+from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Prediction, Stream
 from movinet_edge.runtime.engines import BACKENDS, backend_named
 from tests.conftest import BundleFactory

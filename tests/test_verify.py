@@ -22,11 +22,11 @@ from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.cli.main import main
 from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import ExportOptions, export
-from movinet_edge.export.golden import moving_pattern
 from movinet_edge.export.report import write_html, write_json, write_junit
 from movinet_edge.export.verify import verify_bundle
 from movinet_edge.export.verify_record import VerifyRecord, measure, shortcomings
 from movinet_edge.models.registry import default_preprocessing, named_arch, seeded_model
+from movinet_edge.pattern import moving_pattern
 
 STEPS = 6
 LIMITS = Threshold(max_error=1e-4, min_cosine=0.999999, min_top1_agreement=1.0)

@@ -11,7 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from movinet_edge.checkpoints.infer import Weights, infer_arch
-from movinet_edge.checkpoints.native import Checkpoint, is_native, load_checkpoint, with_weights
+from movinet_edge.checkpoints.native import (
+    Checkpoint,
+    is_native,
+    load_checkpoint,
+    trained_checkpoints,
+    with_weights,
+)
 from movinet_edge.checkpoints.pytorch_file import from_atze, read_pytorch, unwrap
 from movinet_edge.checkpoints.tensorflow_checkpoint import is_tensorflow, read_tensorflow
 from movinet_edge.checkpoints.tflite_file import is_tflite, read_tflite
@@ -44,14 +50,16 @@ def read_checkpoint(
     """Read any supported checkpoint; the architecture is inferred from the weights.
 
     Args:
-        path: our safetensors, a TensorFlow checkpoint (folder, prefix or .index), a published
-            .tflite, or a PyTorch file (plain, prefixed or nested state dict).
+        path: our safetensors or the name of one that comes with the project, a TensorFlow
+            checkpoint (folder, prefix or .index), a published .tflite, or a PyTorch file (plain,
+            prefixed or nested state dict).
         labels: class names that replace those in the file.
         changes: architecture fields that weights cannot tell, such as ``gate``.
 
     Raises:
         BadInput: missing, damaged, unsupported or not a MoViNet; labels of the wrong length.
     """
+    path = trained_checkpoints().get(str(path), path)
     if not path.exists() and not is_tensorflow(path):
         raise BadInput(f"there is no checkpoint at {path}")
     if path.is_file() and is_native(path):

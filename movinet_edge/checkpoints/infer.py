@@ -68,6 +68,7 @@ def _options(weights: Weights) -> dict[str, Any]:
         "positional_encoding": "b0.l0.se.position.scale" in weights,
         "rezero": "b0.l0.scale" in weights,
         "classes": weights["head.classify.weight"].shape[0],
+        "hidden": weights["head.hidden.weight"].shape[0],
     }
     return fields
 

@@ -20,6 +20,8 @@ from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import arch_from_record, build
 
+# Really trained checkpoints that come with the project, each with a card and a log beside it.
+TRAINED = Path(__file__).parent / "trained"
 KEY = "movinet_edge"  # of the one metadata entry: the library writes several in random order
 
 
@@ -76,19 +78,28 @@ def with_weights(arch: MoViNetArch, weights: dict[str, Tensor], source: object) 
     return model
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+def trained_checkpoints() -> dict[str, Path]:
+    """The checkpoints that come with the project, by name."""
+    return {path.stem: path for path in sorted(TRAINED.glob("*.safetensors"))}
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     """Write a checkpoint; a failed write leaves nothing behind.
+
+    Args:
+        half: store the weights of convolutions and dense layers in 16 bits (fp16). They are read
+            back as float32; batch norm and scalars are kept as they are.
 
     Raises:
         BadInput: the place cannot be written or the disk is full.
     """
     try:
-        write_checkpoint(checkpoint, path)
+        write_checkpoint(checkpoint, path, half)
     except OSError as error:
         raise BadInput(describe_os_error(error, path)) from error
 
 
-def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+def write_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
     """`save_checkpoint` for those who explain an `OSError` themselves."""
     record = CheckpointRecord(
         architecture=checkpoint.arch.model_dump(),
@@ -96,6 +107,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         labels=checkpoint.labels,
     )
     tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
+    if half:
+        tensors = {k: v.half() if v.dim() > 1 else v for k, v in tensors.items()}
     work = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

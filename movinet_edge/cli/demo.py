@@ -35,7 +35,7 @@ def write_clip(path: Path, seconds: int = 8, fps: int = 25) -> None:
     """A generated mp4 of moving patterns."""
     import av
 
-    from movinet_edge.export.golden import moving_pattern
+    from movinet_edge.pattern import moving_pattern
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from movinet_edge.checkpoints.native import Checkpoint
+    from movinet_edge.export.verify_record import VerifyRecord
 
 
 class Format(StrEnum):
@@ -76,16 +77,13 @@ def export(
     as_zip: Annotated[bool, typer.Option("--zip", help="Write OUT.zip.")] = False,
 ) -> None:
     """Write ONNX and TFLite step models with manifest, golden stream and parity report."""
-    from movinet_edge.bundle import Bundle
-    from movinet_edge.cli.console import out as console
     from movinet_edge.cli.console import progress
-    from movinet_edge.errors import CheckFailed
 
-    target = out.with_name(f"{out.name}.zip") if as_zip and out.suffix != ".zip" else out
+    target = zipped(out, as_zip)
     with progress("export") as say:
         say("loading")
-        from movinet_edge.export.exporter import ExportOptions
         from movinet_edge.export.exporter import export as write_bundle
+        from movinet_edge.export.graph_files import ExportOptions
 
         checkpoint = _checkpoint(source, labels, size)
         causal = checkpoint.arch.causal
@@ -98,6 +96,24 @@ def export(
             verify=verify,
         )
         record = write_bundle(checkpoint, target, options, say)
+    show(target, record, source)
+
+
+def zipped(out: Path, as_zip: bool) -> Path:
+    """Where the bundle goes: `out`, with ``.zip`` added where that was asked for."""
+    return out.with_name(f"{out.name}.zip") if as_zip and out.suffix != ".zip" else out
+
+
+def show(target: Path, record: VerifyRecord | None, source: str) -> None:
+    """Print what was written.
+
+    Raises:
+        CheckFailed: the proof does not hold.
+    """
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.cli.console import out as console
+    from movinet_edge.errors import CheckFailed
+
     bundle = Bundle(target)
     for file in (file for graph in bundle.manifest.graphs for file in graph.files):
         console().print(

@@ -22,6 +22,9 @@ def import_(
     labels: Annotated[
         Path | None, typer.Option(help="Class names, one per line.", show_default=False)
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store weights in 16 bits: half the file.")
+    ] = False,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,7 +49,7 @@ def import_(
         say(str(source))
         names = read_labels(labels) if labels else None
         checkpoint = read_checkpoint(source, names, {key: value for key, _, value in pairs})
-        save_checkpoint(checkpoint, out)
+        save_checkpoint(checkpoint, out, half)
     arch = checkpoint.arch
     count = sum(p.numel() for p in checkpoint.model.parameters())
     console().print(

@@ -35,7 +35,8 @@ def inspect(
     console.print(
         f"frames: RGB {contract.width}x{contract.height} ({contract.fit}) at "
         f"{contract.frame_rate:g} per second, values "
-        f"{contract.value_range}; answer: {manifest.plan.answer} as {manifest.output}",
+        f"{contract.value_range}; answer: {manifest.plan.answer} as {manifest.output}"
+        + (", the mean of what each graph gave last" if manifest.plan.combine == "mean" else ""),
         highlight=False,
     )
     for graph in manifest.graphs:
@@ -44,9 +45,12 @@ def inspect(
             "every frame" if s.every == 1 else f"every {s.every} frames from {s.offset} on"
             for s in planned
         )
+        size = f" of {graph.files[0].state_bytes / 1e6:.2f} MB" if graph.states else ""
+        sha256 = graph.checkpoint_sha256
         console.print(
             f"graph {graph.name}: form {graph.form}, {graph.frames} frame(s) per run, {when}, "
-            f"{graph.macs / 1e6:.1f} MMAC, {len(graph.states)} states",
+            f"{graph.macs / 1e6:.1f} MMAC, {len(graph.states)} states{size}"
+            + (f", weights sha256 {sha256[:16]}…" if sha256 else ""),
             highlight=False,
         )
         table = Table("file", "format", "precision", "MB", "inputs", "outputs", "runs on")

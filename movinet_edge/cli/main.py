@@ -11,8 +11,22 @@ import typer
 from typer.exceptions import TyperException
 
 from movinet_edge import __version__
-from movinet_edge.cli import bench, export, import_, inspect, models, run, verify
+from movinet_edge.cli import (
+    bench,
+    data,
+    ensemble,
+    evaluate,
+    export,
+    import_,
+    inspect,
+    models,
+    run,
+    train,
+    verify,
+)
 from movinet_edge.errors import BadInput, CheckFailed
+
+TRAINING = ("torchmetrics", "tensorboardX")  # what the extra [train] adds to [export]
 
 app = typer.Typer(
     name="movinet-edge",
@@ -24,10 +38,14 @@ app = typer.Typer(
 app.command("models")(models.models)
 app.command("import")(import_.import_)
 app.command("export")(export.export)
+app.command("ensemble")(ensemble.ensemble)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.command("run")(run.run)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 
 
 @app.callback(invoke_without_command=True)
@@ -50,7 +68,8 @@ def main() -> None:
         if package in ("", "movinet_edge"):
             raise
         needs = f"this command needs {package}, which is not installed"
-        code = fail(f"{needs}; pip install 'movinet-edge[export]'", 2)
+        extra = "train" if package in TRAINING else "export"
+        code = fail(f"{needs}; pip install 'movinet-edge[{extra}]'", 2)
     except TyperException as error:
         message = error.format_message()  # empty when a command without arguments prints its help
         code = fail(f"{message} (see movinet-edge --help)", 2) if message else 2

@@ -16,6 +16,7 @@ from movinet_edge.streaming.layers import (
     DepthwiseConv,
     PositionalEncoding,
     RunningMean,
+    SameConv,
     StreamBuffer,
     pad_same,
     per_frame,
@@ -40,8 +41,8 @@ class ConvNorm(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, act: str | None):
         super().__init__()
-        self.kernel, self.stride, self.act = kernel, stride, act
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, bias=False)
+        self.act = act
+        self.conv = SameConv(inputs, outputs, kernel, stride)
         nn.init.kaiming_normal_(self.conv.weight)
         self.norm = batch_norm(outputs)
 
@@ -49,7 +50,7 @@ class ConvNorm(nn.Module):
         return per_frame(self.frame, x)
 
     def frame(self, x: Tensor) -> Tensor:
-        y = self.norm(self.conv(pad_same(x, self.kernel, self.stride)))
+        y = self.norm(self.conv(x))
         return ACTIVATIONS[self.act](y) if self.act else y
 
 
@@ -180,9 +181,9 @@ class Head(nn.Module):
         outputs = table.stages[-1].outputs
         self.project = ConvNorm(outputs, table.head, 1, 1, arch.activation)
         self.pool = RunningMean() if arch.causal else None
-        self.hidden = nn.Linear(table.head, table.hidden)
+        self.hidden = nn.Linear(table.head, arch.hidden)
         self.dropout = nn.Dropout(arch.dropout)
-        self.classify = nn.Linear(table.hidden, arch.classes)
+        self.classify = nn.Linear(arch.hidden, arch.classes)
         nn.init.normal_(self.classify.weight, std=0.01)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -16,7 +16,7 @@ Size = tuple[int, int]
 def fold_conv(module: ConvNorm, size: Size) -> Conv:
     """Convolution and batch norm as one convolution, for frames of `size` (height, width)."""
     weight, bias = fold_norm(module.conv.weight, module.norm)
-    return Conv(weight, bias, size, module.stride, act=module.act)
+    return Conv(weight, bias, size, module.conv.stride[0], act=module.act)
 
 
 def halve(size: Size) -> Size:

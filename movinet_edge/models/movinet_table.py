@@ -65,7 +65,6 @@ class Variant:
     positional_encoding: bool  # stream models only
     published: Published
     stages: tuple[Stage, ...]
-    hidden: int = 2048
 
     def layers(self) -> list[Layer]:
         rows, inputs = [], self.stem
@@ -173,6 +172,7 @@ class MoViNetArch(BaseModel):
     positional_encoding: bool = False
     rezero: bool = True
     classes: int = Field(600, ge=1)
+    hidden: int = Field(2048, ge=1)  # width of the classifier's hidden layer
     resolution: int = Field(172, ge=32)
     dropout: float = Field(0.2, ge=0, lt=1)
     drop_path: float = Field(0.2, ge=0, lt=1)

@@ -40,14 +40,15 @@ MODELS: dict[str, MoViNetArch] = {
 
 
 def named_arch(name: str) -> MoViNetArch:
-    """The published architecture called `name`, such as ``movinet-a0-stream``.
+    """The published architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
 
     Raises:
         BadInput: there is none of that name.
     """
-    if name not in MODELS:
+    arch = MODELS.get(name) or MODELS.get(f"movinet-{name}")
+    if arch is None:
         raise BadInput(f"unknown model {name!r}; movinet-edge models lists them all")
-    return MODELS[name]
+    return arch
 
 
 def arch_from_record(record: dict[str, Any]) -> MoViNetArch:

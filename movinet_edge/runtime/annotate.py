@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +12,8 @@ import av
 import av.error
 import numpy as np
 
-from movinet_edge.bundle import describe_os_error
 from movinet_edge.errors import BadInput
+from movinet_edge.files import NewFile, describe_os_error
 from movinet_edge.runtime.stream import Prediction
 
 MIN_WIDTH = 480  # small clips are enlarged so that the text stays readable
@@ -38,13 +36,9 @@ class AnnotatedVideo:
         self.path, self.top_k = path, top_k
         self._rate = Fraction(frame_rate).limit_denominator(1001)
         self._stream: Any = None
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".mp4", dir=path.parent)
-        except OSError as error:
-            raise BadInput(describe_os_error(error, path)) from error
-        self._work = Path(name)
+        self._new = NewFile(path)
         # A file of ours: one that PyAV opens stays open when the disk is full.
-        self._file = os.fdopen(handle, "wb")
+        self._file = self._new.work.open("wb")
         self._container: Any = av.open(self._file, "w", format="mp4")
 
     def add(self, image: np.ndarray, answer: Prediction | None) -> None:
@@ -78,15 +72,14 @@ class AnnotatedVideo:
             self._container.close()
             self._file.close()
             if kind is None and self._stream is not None:
-                self._work.chmod(0o644)
-                self._work.replace(self.path)
+                self._new.keep()
         except (av.error.FFmpegError, OSError) as failed:
             if kind is None:
                 raise BadInput(describe_os_error(_as_os_error(failed), self.path)) from failed
         finally:
             with contextlib.suppress(OSError):
                 self._file.close()
-            self._work.unlink(missing_ok=True)
+            self._new.discard()
 
 
 def draw(image: np.ndarray, answer: Prediction | None, top_k: int) -> np.ndarray:

@@ -54,6 +54,9 @@ class Prediction:
 class Stream:
     """One stream through a bundle.
 
+    `graphs` are its runners by name, `answers` the newest logits [classes] of every graph that
+    has answered, the latest last.
+
     Args:
         bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
         backend: a name of `BACKENDS`; by default the first installed one the bundle has files
@@ -88,7 +91,7 @@ class Stream:
             )
             for graph in manifest.graphs
         }
-        self._answers: dict[str, np.ndarray] = {}
+        self.answers: dict[str, np.ndarray] = {}
         self._partial: np.ndarray | None = None  # the last frame of a clip that is not full
         self._frame = 0
 
@@ -125,10 +128,10 @@ class Stream:
                 self._partial = None
             runner.run()
             if self._plan.answer in runner.outputs:
-                self._answers.pop(planned.graph, None)  # the newest answer stands last
-                self._answers[planned.graph] = runner.read(self._plan.answer)[-1]
+                self.answers.pop(planned.graph, None)  # the newest answer stands last
+                self.answers[planned.graph] = self._logits(runner)
         self._frame = number + 1
-        if not self._answers:
+        if not self.answers:
             return None
         return self._predict(number)
 
@@ -139,9 +142,9 @@ class Stream:
         early is completed by repeating its last frame; the rest behind a whole clip is left out,
         for the whole clip says more.
         """
-        while self._partial is not None and not self._answers:
+        while self._partial is not None and not self.answers:
             self.step(self._partial.copy())
-        return self._predict(self._frame - 1) if self._answers else None
+        return self._predict(self._frame - 1) if self.answers else None
 
     def run(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Step through `frames`, yielding every answer."""
@@ -156,18 +159,22 @@ class Stream:
             runner.reset()
         for buffer in self._features.values():
             buffer.array.fill(0)
-        self._answers.clear()
+        self.answers.clear()
         self._partial = None
         self._frame = 0
 
-    def _predict(self, number: int) -> Prediction:
-        answers = list(self._answers.values())
-        if self._plan.combine == "mean" and len(answers) > 1:
-            answer = np.asarray(np.mean(answers, axis=0), np.float32)
-        else:
-            answer = answers[-1]
+    def _logits(self, runner: GraphRunner) -> np.ndarray:
+        """What a graph answered last, float32 [classes]; of probabilities their logarithms."""
+        answer = runner.read(self._plan.answer)[-1]
         if self._probabilities:
             answer = np.log(np.maximum(answer, np.finfo(np.float32).tiny))
+        return answer
+
+    def _predict(self, number: int) -> Prediction:
+        answers = list(self.answers.values())
+        answer = answers[-1]
+        if self._plan.combine == "mean" and len(answers) > 1:
+            answer = np.asarray(np.mean(answers, axis=0), np.float32)
         return Prediction(number, answer, self.bundle.labels)
 
     def close(self) -> None:

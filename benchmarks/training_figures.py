@@ -1,0 +1,45 @@
+"""Figures of training and evaluation, drawn from committed records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.training_memory import MemoryReport
+from movinet_edge.train.evaluate import EvalRecord
+
+MEGABYTE = 1e6
+
+
+def draw_memory(report: MemoryReport, path: Path) -> None:
+    """Peak training memory over the clip's length."""
+    with chart(path, (8, 3.6)) as axes:
+        frames = [point.frames for point in report.points]
+        for label, values in (
+            ("the whole clip at once", [p.whole_clip for p in report.points]),
+            ("sub-clips, gradients kept", [p.subclips_kept for p in report.points]),
+            ("sub-clips, gradients stopped", [p.subclips_stopped for p in report.points]),
+        ):
+            axes.plot(frames, [value / MEGABYTE for value in values], marker="o", label=label)
+        axes.set_xticks(frames)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"frames of a clip ({report.side} px, sub-clips of {report.subclip})")
+        axes.set_ylabel("peak MB, one clip")
+        axes.set_title("Training MoViNet-A0-Stream: memory against clip length", loc="left")
+        axes.legend(frameon=False)
+
+
+def draw_protocols(records: dict[str, EvalRecord], path: Path) -> None:
+    """Top-1 over the work per video; the area of a mark is its peak memory."""
+    with chart(path, (8, 3.8)) as axes:
+        for name, record in records.items():
+            peak = (record.peak_memory_bytes or 0) / MEGABYTE
+            work = record.macs_per_video / 1e6
+            axes.scatter(work, 100 * record.top1, s=40 + 25 * peak, alpha=0.7)
+            text = f"{name}\n{100 * record.top1:.1f} %, {work:.0f} MMAC, {peak:.1f} MB"
+            axes.annotate(text, (work, 100 * record.top1), (12, -16), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.margins(0.25)
+        axes.set_xlabel("million multiply-accumulates per video")
+        axes.set_ylabel("top-1 in percent")
+        axes.set_title("Motion test split: one pass against many clips", loc="left")

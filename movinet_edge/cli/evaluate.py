@@ -1,0 +1,262 @@
+"""``movinet-edge evaluate``: how often is a model right, and what does that cost?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+    from rich.table import Table
+
+    from movinet_edge.bundle import Preprocessing
+    from movinet_edge.data.listing import VideoSet
+    from movinet_edge.train.evaluate import EvalRecord
+    from movinet_edge.train.protocols import EvalProtocol, Predictor
+
+
+class Protocol(StrEnum):
+    stream = "stream"
+    clip = "clip"
+    multi_clip = "multi-clip"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def evaluate(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CKPT|BUNDLE",
+            help="A checkpoint (any that import reads), run by PyTorch, or a bundle.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(metavar="DIR|LIST", help="Videos with their classes.", show_default=False),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(help="Default: test, or val, or all there is.", show_default=False),
+    ] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="stream: every frame once, the answer after the last; clip: one clip from the "
+            "middle; multi-clip: the mean over clips spread over the video. A shorter video is the "
+            "clip; bundles of clip form complete it by repeating its last frame."
+        ),
+    ] = Protocol.stream,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of a clip; default: the model's.", show_default=False),
+    ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option(min=1, help="Clips of multi-clip; default: 10.", show_default=False),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Of a bundle; default: the first installed.", show_default=False),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads; default: 1 for bundles.", show_default=False),
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Frames in random order: does order matter?")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random order.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only so many videos, spread evenly.", show_default=False),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode videos.")] = 2,
+    device: Annotated[
+        Device | None,
+        typer.Option(help="Of a checkpoint; default: cuda if there is one.", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the whole record.", show_default=False),
+    ] = None,
+) -> None:
+    """Measure accuracy on videos, with the work and memory of a protocol; torchrun shares it."""
+    from movinet_edge.cli.console import bar, out
+    from movinet_edge.files import MANIFEST
+    from movinet_edge.train.evaluate import EvalOptions
+    from movinet_edge.train.evaluate import evaluate as measure
+    from movinet_edge.train.parallel import world
+
+    bundle = source.suffix == ".zip" or (source / MANIFEST).is_file()
+    asked = _protocol(protocol, frames, clips)
+    _refuse(bundle and device is Device.cuda, "bundles run on the CPU; leave out --device")
+    _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
+    with ExitStack() as stack:
+        here = stack.enter_context(world("cpu" if bundle else device))
+        write = stack.enter_context(_writer(json_file if here.leads else None))
+        if bundle:
+            opened = _open_bundle(source, asked, backend, threads or 1, stack)
+        else:
+            opened = _open_checkpoint(source, asked, here.device, threads)
+        predictor, contract, labels = opened
+        videos = limited(_videos(data, split, labels), limit)
+        options = EvalOptions(shuffle, seed, workers)
+        if here.leads:
+            with bar("evaluate") as update:
+                record = measure(predictor, videos, contract, options, update)
+        else:
+            record = measure(predictor, videos, contract, options)
+        write(record.to_json())
+    if here.leads:
+        _notes(record)
+        out().print(table(record))
+        if json_file is not None:
+            out().print(f"wrote {json_file}", highlight=False, soft_wrap=True)
+
+
+def _notes(record: EvalRecord) -> None:
+    """Say once which videos did not take part."""
+    from movinet_edge.cli.console import err
+
+    for video in record.broken:
+        err().print(f"note: skipped {video.path}: {video.reason}", highlight=False, soft_wrap=True)
+    if record.missing:
+        text = f"note: {record.missing} videos that {record.data} names are not there"
+        err().print(text, highlight=False, soft_wrap=True)
+
+
+def table(record: EvalRecord) -> Table:
+    """The record without its matrices; memory in 10^6 bytes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    how = {
+        "stream": "every frame once",
+        "clip": f"one clip of {record.frames} frames",
+        "multi-clip": f"up to {record.clips} clips of {record.frames} frames",
+    }[record.protocol]
+    order = "" if record.seed is None else f", shuffled with seed {record.seed}"
+    made = Table(
+        title=f"{record.model}, {record.engine}",
+        caption=f"{record.protocol}: {how}{order}",
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        show_header=False,
+    )
+    made.add_column()
+    made.add_column(justify="right")
+    peak = record.peak_memory_bytes
+    rows = {
+        "top-1": f"{record.top1:.1%}",
+        f"top-{min(5, len(record.labels))}": f"{record.top5:.1%}",
+        "videos": f"{record.videos}",
+        "skipped": f"{record.skipped}",
+        "MACs per video": f"{record.macs_per_video / 1e9:.3f} G",
+        "peak memory": "unknown" if peak is None else f"{peak / 1e6:.1f} MB",
+        "weights": f"{record.weights_bytes / 1e6:.1f} MB",
+        "state": f"{record.state_bytes / 1e6:.2f} MB",
+    }
+    for name, value in rows.items():
+        made.add_row(name, value)
+    return made
+
+
+def limited(videos: VideoSet, limit: int | None) -> VideoSet:
+    """At most `limit` of the videos, spread evenly: lists are often sorted by class."""
+    count = len(videos.videos)
+    if limit is None or limit >= count:
+        return videos
+    return replace(videos, videos=tuple(videos.videos[i * count // limit] for i in range(limit)))
+
+
+@contextmanager
+def _writer(target: Path | None) -> Iterator[Callable[[str], None]]:
+    """Yields what writes `target` (None: nothing), which is tried before the work of minutes."""
+    from movinet_edge.files import atomic_file, write_errors
+
+    if target is None:
+        yield lambda text: None
+        return
+    _refuse(target.is_dir(), f"{target} is a directory; name a file for --json")
+    with atomic_file(target) as work:
+
+        def write(text: str) -> None:
+            with write_errors(target):
+                work.write_text(text, encoding="utf-8")
+
+        yield write
+
+
+Opened = tuple["Predictor", "Preprocessing", "list[str] | None"]
+
+
+def _open_bundle(
+    source: Path, protocol: EvalProtocol, backend: str | None, threads: int, stack: ExitStack
+) -> Opened:
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.runtime import Stream
+    from movinet_edge.train.protocols import BundlePredictor
+
+    bundle = Bundle(source)
+    manifest = bundle.manifest
+    stream = stack.enter_context(Stream(bundle, backend, threads=threads))
+    labels = bundle.labels if manifest.labels else None
+    return BundlePredictor(stream, protocol), manifest.preprocessing, labels
+
+
+def _open_checkpoint(
+    source: Path, protocol: EvalProtocol, device: torch.device, threads: int | None
+) -> Opened:
+    import torch
+
+    from movinet_edge.checkpoints.importer import read_checkpoint
+    from movinet_edge.train.protocols import TorchPredictor
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    checkpoint = read_checkpoint(source)
+    contract = checkpoint.preprocessing
+    size = contract.height, contract.width
+    predictor = TorchPredictor(checkpoint.model.to(device), size, protocol, device)
+    return predictor, contract, checkpoint.labels
+
+
+def _videos(data: Path, split: str | None, labels: list[str] | None) -> VideoSet:
+    from movinet_edge.data.listing import has_split, read_video_set
+
+    if split is None:
+        split = next((name for name in ("test", "val") if has_split(data, name)), None)
+    return read_video_set(data, split, labels)
+
+
+def _protocol(protocol: Protocol, frames: int | None, clips: int | None) -> EvalProtocol:
+    from movinet_edge.train.protocols import EvalProtocol
+
+    _refuse(
+        protocol is Protocol.stream and frames is not None,
+        "a stream sees every frame; --frames needs --protocol clip or multi-clip",
+    )
+    _refuse(
+        protocol is not Protocol.multi_clip and clips is not None,
+        "--clips needs --protocol multi-clip",
+    )
+    return EvalProtocol(protocol.value, frames, clips or 10)
+
+
+def _refuse(wrong: bool, sentence: str) -> None:
+    from movinet_edge.errors import BadInput
+
+    if wrong:
+        raise BadInput(sentence)

@@ -1,0 +1,185 @@
+"""``movinet-edge train``: a folder of videos becomes a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from movinet_edge.data.listing import VideoSet
+    from movinet_edge.train.recipe import Recipe
+    from movinet_edge.train.trainer import Progress
+
+
+def _option(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+def train(
+    out: Annotated[Path, _option("The run's folder.")],
+    data: Annotated[
+        Path | None,
+        _option("Folder of classes (perhaps below train/ and val/), or a .txt or .csv list."),
+    ] = None,
+    val: Annotated[
+        Path | None, _option("Videos to validate on, if not the val split of --data.")
+    ] = None,
+    resume: Annotated[
+        bool, _option("Go on with the run in --out exactly where it stopped.", "--resume")
+    ] = False,
+    recipe: Annotated[
+        str | None, _option("A shipped recipe or a .toml file; what follows overrides it.")
+    ] = None,
+    model: Annotated[str | None, _option("Such as a0-stream; see movinet-edge models.")] = None,
+    init: Annotated[
+        str | None, _option("Start from this checkpoint; the last layer is new if classes are.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, _option("Leave a part as it is: backbone, stem, b0, ... Repeatable.")
+    ] = None,
+    subclips: Annotated[
+        int | None, _option("Cut clips into so many sub-clips: memory is that of one.")
+    ] = None,
+    frames: Annotated[int | None, _option("Frames of a clip.")] = None,
+    frame_rate: Annotated[float | None, _option("Frames per second.")] = None,
+    size: Annotated[int | None, _option("Frame side in pixels.")] = None,
+    flip: Annotated[bool | None, _option("Mirror half of the clips; not if sides matter.")] = None,
+    epochs: Annotated[int | None, _option("Passes over the data.")] = None,
+    batch: Annotated[int | None, _option("Clips per step, over all processes.")] = None,
+    lr: Annotated[float | None, _option("Highest learning rate.")] = None,
+    precision: Annotated[str | None, _option("fp32, bf16 or fp16.")] = None,
+    seed: Annotated[int | None, _option("Of everything random.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        _option("Any other field of a recipe, such as ema=0.99.", "--set", metavar="KEY=VALUE"),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that decode videos.", min=0)] = 2,
+    cache: Annotated[
+        Path | None, _option("Folder to keep decoded frames in: large, and much faster.")
+    ] = None,
+    device: Annotated[str | None, _option("cpu or cuda; CUDA where there is one.")] = None,
+    threads: Annotated[int | None, _option("CPU threads of PyTorch.", min=1)] = None,
+    save_every: Annotated[
+        int, typer.Option(help="Steps between saves, besides every epoch's end.", min=1)
+    ] = 200,
+    log_every: Annotated[int, typer.Option(help="Steps between rows of log.csv.", min=1)] = 10,
+) -> None:
+    """Train a model on stream buffers, or fine-tune one with --init.
+
+    Under torchrun the same command trains on several processes.
+    """
+    given = {
+        **{"model": model, "init": init, "freeze": freeze, "subclips": subclips, "flip": flip},
+        **{"frames": frames, "frame_rate": frame_rate, "size": size, "epochs": epochs},
+        **{"batch": batch, "lr": lr, "precision": precision, "seed": seed},
+        **_pairs(changes or []),
+    }
+    import torch
+
+    from movinet_edge.cli.console import out as console
+    from movinet_edge.errors import BadInput
+    from movinet_edge.train.parallel import world
+    from movinet_edge.train.recipe import read_recipe
+    from movinet_edge.train.run_folder import BEST, RunFolder
+    from movinet_edge.train.trainer import Trainer, TrainOptions
+
+    if threads:
+        torch.set_num_threads(threads)
+    fields = {key: value for key, value in given.items() if value is not None}
+    folder = RunFolder(out)
+    if resume:
+        begun = folder.record()
+        chosen = _same_recipe(begun.recipe, recipe, fields)
+        data = data or Path(begun.data)
+    else:
+        chosen = read_recipe(recipe, fields)
+    if data is None:
+        raise BadInput("say where the videos are with --data")
+    with world(device) as here:
+        videos, held_out = _videos(data, val)
+        options = TrainOptions(workers, cache, save_every, log_every)
+        trainer = Trainer(chosen, videos, held_out, folder, here, options, _note)
+        if resume:
+            trainer.resume()
+        elif here.leads:
+            folder.begin(chosen, data)
+        with _progress(here.leads) as tell:
+            record = trainer.run(tell)
+    if here.leads:
+        if record is not None:
+            console().print(f"validation top-1 {record.top1:.1%} of {record.videos} videos")
+        console().print(f"wrote {out / BEST}", highlight=False, soft_wrap=True)
+
+
+def _note(text: str) -> None:
+    from movinet_edge.cli.console import err
+
+    err().print(f"note: {text}", highlight=False, soft_wrap=True)
+
+
+def _pairs(texts: list[str]) -> dict[str, Any]:
+    """KEY=VALUE texts; values are TOML (numbers, true, [lists]) or plain words."""
+    import tomllib
+
+    from movinet_edge.errors import BadInput
+
+    pairs: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise BadInput(f"--set takes KEY=VALUE, not {text!r}")
+        try:
+            pairs[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            pairs[key] = value
+    return pairs
+
+
+def _same_recipe(running: Recipe, name: str | None, fields: dict[str, Any]) -> Recipe:
+    """The recipe of a run to resume, if nothing asked for differs from it."""
+    from movinet_edge.errors import BadInput
+    from movinet_edge.train.recipe import make_recipe, read_recipe
+
+    asked = read_recipe(name, fields) if name else make_recipe(running.model_dump() | fields)
+    if different := asked.changes_from(running):
+        raise BadInput(
+            f"the run began with another recipe ({', '.join(different)}); resume it as it was, or "
+            "start a new run with --out"
+        )
+    return running
+
+
+def _videos(data: Path, val: Path | None) -> tuple[VideoSet, VideoSet | None]:
+    """Training and validation videos, of the same classes."""
+    from movinet_edge.data.listing import has_split, read_video_set
+
+    videos = read_video_set(data, "train" if has_split(data, "train") else None)
+    if val is not None:
+        return videos, read_video_set(val, None, videos.labels)
+    if has_split(data, "train") and has_split(data, "val"):
+        return videos, read_video_set(data, "val", videos.labels)
+    return videos, None
+
+
+@contextmanager
+def _progress(leads: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar over all steps, and a line for every epoch."""
+    from movinet_edge.cli.console import bar, err
+
+    if not leads:
+        yield lambda progress: None
+        return
+    with bar("train") as update:
+
+        def tell(now: Progress) -> None:
+            update(now.step, now.steps, f"epoch {now.epoch + 1}, loss {now.loss:.3f}")
+            if now.ends_epoch:
+                val = f", validation top-1 {now.val.top1:.1%}" if now.val else ""
+                text = f"epoch {now.epoch + 1}: loss {now.loss:.3f}{val}"
+                err().print(text, highlight=False, soft_wrap=True)
+
+        yield tell

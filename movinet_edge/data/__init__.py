@@ -1,0 +1,1 @@
+"""Data sets: which videos there are, their clips, and whether they are in order."""

@@ -1,0 +1,286 @@
+"""Clips of videos: random ones for training, whole videos for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from movinet_edge.bundle import Preprocessing
+from movinet_edge.data.cache import CachedVideo, FrameCache, shrink
+from movinet_edge.data.listing import Video, VideoSet
+from movinet_edge.errors import BadInput
+from movinet_edge.runtime.preprocess import fill
+from movinet_edge.runtime.video import BadVideo, VideoFile, on_screen, ticks, upright
+
+# Starts of clips are drawn in steps of this part of the time there is.
+STEPS = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """`frames` [T, 3, H, W] of the video `index` of its set; uint8, or float32 in [0, 1].
+
+    `seed` belongs to this presentation of the video and drives its augmentation.
+    """
+
+    frames: Tensor
+    label: int
+    index: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A video that gives no clip, and why; with `fatal`, no other will give one either."""
+
+    path: Path
+    reason: str
+    index: int
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clips, which may differ in size: `frames` is a tensor [T, 3, H, W] for each.
+
+    `labels` and `seeds` are int64 [B]. `broken` are the videos that gave none, so that B may be 0.
+    """
+
+    frames: tuple[Tensor, ...]
+    labels: Tensor
+    seeds: Tensor
+    broken: tuple[Broken, ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Workers send one tensor: each would take a file descriptor, of which there are few.
+        shapes = tuple(frames.shape for frames in self.frames)
+        flat = torch.cat([frames.flatten() for frames in self.frames]) if shapes else None
+        return _unpack, (flat, shapes, self.labels, self.seeds, self.broken)
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that is copied to a GPU without waiting."""
+        frames = tuple(frames.pin_memory() for frames in self.frames)
+        return Batch(frames, self.labels, self.seeds, self.broken)
+
+
+def _unpack(
+    flat: Tensor | None,
+    shapes: tuple[torch.Size, ...],
+    labels: Tensor,
+    seeds: Tensor,
+    broken: tuple[Broken, ...],
+) -> Batch:
+    parts = () if flat is None else flat.split([shape.numel() for shape in shapes])
+    frames = tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+    return Batch(frames, labels, seeds, broken)
+
+
+def collate(items: list[Clip | Broken]) -> Batch:
+    """For `DataLoader`: clips and broken videos, apart."""
+    clips = [item for item in items if isinstance(item, Clip)]
+    return Batch(
+        tuple(clip.frames for clip in clips),
+        torch.tensor([clip.label for clip in clips], dtype=torch.int64),
+        torch.tensor([clip.seed for clip in clips], dtype=torch.int64),
+        tuple(item for item in items if isinstance(item, Broken)),
+    )
+
+
+class TrainClips(Dataset[Clip | Broken]):
+    """A random clip of every video, another one in every epoch.
+
+    A clip is the frames on screen at t, t + 1/rate, ...; t is uniform over where all of them lie
+    in the video. Of a shorter video it is all, and the last frame is held. What is random depends
+    on seed, epoch and index only, so that workers and processes do not matter. A file that is
+    damaged or cut off is broken when its clip meets the damage; with a cache, always.
+
+    Args:
+        frames: per clip.
+        frame_rate: of the clips, per second; the videos may have any.
+        short_side: of the frames in pixels; they keep their aspect.
+        cache: where decoded frames are kept; the clips are the same without.
+    """
+
+    def __init__(
+        self,
+        videos: VideoSet,
+        frames: int,
+        frame_rate: float,
+        short_side: int,
+        seed: int = 0,
+        cache: FrameCache | None = None,
+    ):
+        self.videos, self.seed, self.cache = videos, seed, cache
+        self.frames, self.frame_rate, self.short_side = frames, frame_rate, short_side
+        # Workers that stay alive between epochs must see a new one, too.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose which clips come next; before the `DataLoader` is iterated."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Clip | Broken:
+        video = self.videos.videos[index]
+        chance = np.random.default_rng([self.seed, int(self._epoch), index])
+        seed = int(chance.integers(1 << 63))
+        try:
+            with self._open(video.path) as file:
+                images = self._draw(file, video, chance)
+        except BadVideo as error:
+            return _broken(video.path, error, index)
+        except BadInput as error:
+            return Broken(video.path, str(error), index, fatal=True)
+        # [T, H, W, 3]; a copy that owns its memory, also of cached frames.
+        stack = torch.from_numpy(np.stack(images))
+        return Clip(stack.permute(0, 3, 1, 2).contiguous(), video.label, index, seed)
+
+    def _open(self, path: Path) -> VideoFile | CachedVideo:
+        if self.cache is not None:
+            return self.cache.open(path, self.short_side)
+        return VideoFile(path, threads=1)
+
+    def _draw(
+        self, file: VideoFile | CachedVideo, video: Video, chance: np.random.Generator
+    ) -> list[np.ndarray]:
+        """The pictures uint8 [h, w, 3] of a random clip."""
+        length = _length(file) if file.stated is None else file.stated
+        start, images = self._take(file, video, length, chance)
+        # A file may claim more than it has, such as the length of its sound.
+        if len(images) < self.frames and file.end and start > self._latest(video, file.end):
+            start, images = self._take(file, video, file.end, chance)
+        if file.still:
+            raise BadVideo(f"{video.path} has only one frame")
+        if not images:
+            raise _too_short(video)
+        if len({image.shape for image in images}) > 1:
+            raise BadVideo(f"{video.path} changes its aspect ratio; convert it to one size")
+        return images + images[-1:] * (self.frames - len(images))
+
+    def _latest(self, video: Video, length: Fraction) -> Fraction:
+        """The latest start at which a whole clip fits."""
+        rate = Fraction(self.frame_rate).limit_denominator(1001)
+        end = length if video.end is None else min(length, Fraction(video.end))
+        return max(end - (self.frames - 1) / rate, Fraction(video.start))
+
+    def _take(
+        self,
+        file: VideoFile | CachedVideo,
+        video: Video,
+        length: Fraction,
+        chance: np.random.Generator,
+    ) -> tuple[Fraction, list[np.ndarray]]:
+        """A random start, if the video is `length` seconds long, and the pictures from there on."""
+        begin = Fraction(video.start)
+        room = self._latest(video, length) - begin
+        start = begin + room * Fraction(int(chance.integers(STEPS)), STEPS)
+        frames = islice(_segment(file, video, self.frame_rate, start), self.frames)
+        return start, [self._small(frame) for frame in frames]
+
+    def _small(self, frame: Any) -> np.ndarray:
+        cached = isinstance(frame, np.ndarray)
+        return frame if cached else shrink(upright(frame), self.short_side)
+
+
+class EvalVideos(Dataset[Clip | Broken]):
+    """Whole videos as the runtime sees them: `contract` at its frame rate, float32 in [0, 1]."""
+
+    def __init__(self, videos: VideoSet, contract: Preprocessing):
+        self.videos, self.contract = videos, contract
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> Clip | Broken:
+        video, contract = self.videos.videos[index], self.contract
+        images = []
+        try:
+            with VideoFile(video.path, threads=1) as file:
+                for frame in _segment(file, video, contract.frame_rate, Fraction(video.start)):
+                    image = np.empty((3, contract.height, contract.width), np.float32)
+                    fill(image.transpose(1, 2, 0), upright(frame), contract)
+                    images.append(image)
+            if not images:
+                raise _too_short(video)
+        except BadVideo as error:
+            return _broken(video.path, error, index)
+        return Clip(torch.from_numpy(np.stack(images)), video.label, index, seed=0)
+
+
+class BrokenReport:
+    """The videos that gave no clip; `say` is told of each once. Its length is their number."""
+
+    def __init__(self, say: Callable[[str], None] | None = None):
+        self.say = say
+        self.reasons: dict[Path, str] = {}
+        self._lately = 0
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, broken: Iterable[Broken]) -> None:
+        """Count the broken videos of a batch.
+
+        Raises:
+            BadInput: one of them is fatal, such as a full disk.
+        """
+        for one in broken:
+            if one.fatal:
+                raise BadInput(one.reason)
+            if one.path not in self.reasons and self.say is not None:
+                self.say(f"{one.path} is left out: {one.reason}")
+            self.reasons[one.path] = one.reason
+            self._lately += 1
+
+    def check(self, total: int) -> None:
+        """End an epoch of `total` videos.
+
+        Raises:
+            BadInput: every one of them was broken.
+        """
+        lately, self._lately = self._lately, 0
+        if total and lately >= total:
+            path, reason = next(iter(self.reasons.items()))
+            raise BadInput(
+                f"none of the {total} videos can be used ({path}: {reason}); look at the data "
+                "with movinet-edge data check"
+            )
+
+
+def _segment(
+    file: VideoFile | CachedVideo, video: Video, frame_rate: float, start: Fraction
+) -> Iterator[Any]:
+    """The frames on screen at start, start + 1/rate, ... until the video or its segment ends."""
+    times: Iterable[Fraction] = ticks(frame_rate, start)
+    if video.end is not None:
+        end = Fraction(video.end)
+        times = takewhile(lambda time: time < end, times)
+    return (frame for _, frame in on_screen(file.pictures(start), times))
+
+
+def _length(file: VideoFile | CachedVideo) -> Fraction:
+    """The true length in seconds, by decoding all of it."""
+    while file.end is None:
+        for _ in file.pictures():
+            pass
+    return file.end
+
+
+def _too_short(video: Video) -> BadVideo:
+    return BadVideo(f"{video.path} ends before {video.start:g} s, where its segment starts")
+
+
+def _broken(path: Path, error: BadVideo, index: int) -> Broken:
+    reason = str(error).removeprefix(f"{path} ").removesuffix(f" at {path}")
+    return Broken(path, reason, index)

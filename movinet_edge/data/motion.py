@@ -1,0 +1,288 @@
+"""Procedural motion videos: real encoded clips whose classes only temporal order can tell.
+
+Classes come in pairs that are each other's reversal in time (opening and closing). Every scene
+shows the same things at random places; in a clip of a class one attribute goes one way, one or
+two others swing to and fro over the same range, the rest stand still. So one frame says nothing
+about the class, and all frames without their order leave several pairs and both directions
+possible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import numpy as np
+
+from movinet_edge.bundle import describe_os_error
+from movinet_edge.data.scene import ATTRIBUTES, Scene, Tracks
+from movinet_edge.errors import BadInput
+
+# Attribute, the class in which it grows, the class in which it shrinks.
+PAIRS = (
+    ("across", "moving right", "moving left"),
+    ("height", "moving down", "moving up"),
+    ("turn", "turning clockwise", "turning counter-clockwise"),
+    ("size", "approaching", "retreating"),
+    ("doors", "opening", "closing"),
+    ("lift", "picking up", "putting down"),
+    ("light", "lighting up", "going dark"),
+)
+FRAME_RATE = 20
+SECONDS = 3.2  # of a trimmed clip
+SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}  # shares of the clips of a class
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One class: `attribute` grows, or shrinks where `backwards`."""
+
+    label: str
+    attribute: str
+    backwards: bool
+
+
+ACTIONS = tuple(
+    Action(label, attribute, backwards)
+    for attribute, grows, shrinks in PAIRS
+    for label, backwards in ((grows, False), (shrinks, True))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MotionConfig:
+    """`per_class` clips of each of `classes` classes, `size` pixels square."""
+
+    classes: int = 12
+    per_class: int = 100
+    size: int = 96
+    seed: int = 0
+    untrimmed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.classes % 2 or not 2 <= self.classes <= len(ACTIONS):
+            raise BadInput(
+                f"--classes must be an even number from 2 to {len(ACTIONS)} (classes come in "
+                f"pairs), not {self.classes}"
+            )
+        if self.per_class < 3:
+            raise BadInput("--per-class must be at least 3: one clip for each split")
+        if self.size < 32 or self.size % 2:
+            raise BadInput(f"--size must be an even number from 32 on, not {self.size}")
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        return ACTIONS[: self.classes]
+
+    def counts(self) -> dict[str, int]:
+        """Clips of each class per split; every split has one at least."""
+        rest = {split: max(1, round(self.per_class * SPLITS[split])) for split in ("val", "test")}
+        return {"train": self.per_class - sum(rest.values()), **rest}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to write: a trimmed clip of class `action`, or (None) an untrimmed video."""
+
+    path: str  # below the data set's folder
+    action: int | None
+    number: int
+    split: str
+
+
+def make_motion(
+    config: MotionConfig,
+    out: Path,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> int:
+    """Write the data set to `out`: ``<split>/<class>/<number>.mp4`` and ``dataset.json``.
+
+    The untrimmed variant has ``<split>/<number>.mp4`` and the segments of all classes in
+    ``segments.json`` (ActivityNet's layout). The same configuration gives the same pictures.
+    Returns the number of videos; `out` appears when all are written.
+
+    Raises:
+        BadInput: `out` exists already or cannot be written.
+    """
+    todo = list(_untrimmed_jobs(config) if config.untrimmed else _trimmed_jobs(config))
+    database = {}
+    with _new_folder(out) as folder:
+        for parent in {(folder / job.path).parent for job in todo}:
+            parent.mkdir(parents=True, exist_ok=True)
+        # "spawn": the caller may have threads.
+        with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool:
+            tasks = [pool.submit(_write, config, job, str(folder / job.path)) for job in todo]
+            for done, (job, task) in enumerate(zip(todo, tasks, strict=True), start=1):
+                segments, seconds = task.result()
+                database[job.path] = {
+                    "subset": job.split,
+                    "duration": seconds,
+                    "annotations": segments,
+                }
+                progress(done, len(todo))
+        facts = {"kind": "motion", **asdict(config), "labels": [a.label for a in config.actions]}
+        (folder / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        if config.untrimmed:
+            text = json.dumps({"version": "motion", "database": database}, indent=1)
+            (folder / "segments.json").write_text(text + "\n", "utf-8")
+    return len(todo)
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block succeeds."""
+    if target.exists():
+        raise BadInput(f"{target} exists already; choose another --out or remove it")
+    work = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        yield work
+        work.chmod(0o755)
+        work.rename(target)
+        work = None
+    except OSError as error:
+        raise BadInput(describe_os_error(error, target)) from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _trimmed_jobs(config: MotionConfig) -> Iterator[Job]:
+    for index, action in enumerate(config.actions):
+        number = 0
+        for split, count in config.counts().items():
+            for _ in range(count):
+                yield Job(f"{split}/{action.label}/{number:05}.mp4", index, number, split)
+                number += 1
+
+
+def _untrimmed_jobs(config: MotionConfig) -> Iterator[Job]:
+    number = 0
+    for split, count in config.counts().items():
+        for _ in range(count):
+            yield Job(f"{split}/{number:05}.mp4", None, number, split)
+            number += 1
+
+
+def _write(config: MotionConfig, job: Job, path: str) -> tuple[list[dict[str, object]], float]:
+    """Render and encode one video; returns its segments and its duration in seconds."""
+    class_key = len(ACTIONS) if job.action is None else job.action
+    rng = np.random.default_rng([config.seed, class_key, job.number])
+    if job.action is None:
+        tracks, segments = untrimmed_tracks(config.actions, rng)
+    else:
+        action = config.actions[job.action]
+        tracks = clip_tracks(action, int(SECONDS * FRAME_RATE), rng)
+        segments = [{"segment": [0.0, SECONDS], "label": action.label}]
+    video = render(tracks, config.size, rng)
+    encode(video, Path(path), crf=int(rng.integers(20, 31)))
+    return segments, len(video) / FRAME_RATE
+
+
+def clip_tracks(action: Action, frames: int, rng: np.random.Generator) -> Tracks:
+    """Attributes over `frames` frames in which `action` happens once, [frames] each."""
+    tracks = {name: np.full(frames, rng.random(), np.float32) for name in ATTRIBUTES}
+    others = [name for name in ATTRIBUTES if name != action.attribute]
+    tracks[str(rng.choice(others))] = _swing(frames, rng)
+    ramp = _ramp(frames, rng)
+    tracks[action.attribute] = ramp[::-1] if action.backwards else ramp
+    return tracks
+
+
+def _ramp(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """From near 0 to near 1, at an uneven pace, with rests at both ends."""
+    time = np.linspace(0, 1, frames)
+    begin, end = rng.uniform(0, 0.15), rng.uniform(0.85, 1)
+    pace = ((time - begin) / (end - begin)).clip(0, 1) ** rng.uniform(0.7, 1.4)
+    low, high = rng.uniform(0, 0.15), rng.uniform(0.85, 1)
+    return (low + (high - low) * pace).astype(np.float32)
+
+
+def _swing(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """To and fro between near 0 and near 1: a triangle wave, which dwells everywhere alike."""
+    cycles, phase = rng.uniform(1.8, 2.2), rng.random()
+    wave = 2 * np.abs((np.linspace(0, cycles, frames) + phase) % 1 - 0.5)
+    low, high = rng.uniform(0, 0.15), rng.uniform(0.85, 1)
+    return (low + (high - low) * wave).astype(np.float32)
+
+
+def untrimmed_tracks(
+    actions: tuple[Action, ...], rng: np.random.Generator
+) -> tuple[Tracks, list[dict[str, object]]]:
+    """Several actions one after the other with pauses, and their segments in seconds."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ATTRIBUTES}
+    value = {name: float(rng.random()) for name in ATTRIBUTES}
+    segments: list[dict[str, object]] = []
+    at = 0
+    for _ in range(int(rng.integers(3, 7))):
+        at += _pause(parts, value, rng)
+        attribute = str(rng.choice([a.attribute for a in actions]))
+        # What is open can only close.
+        backwards = value[attribute] > 0.5
+        action = next(a for a in actions if (a.attribute, a.backwards) == (attribute, backwards))
+        frames = int(FRAME_RATE * rng.uniform(1.5, 5))
+        target = rng.uniform(0, 0.12) if backwards else rng.uniform(0.88, 1)
+        pace = np.linspace(0, 1, frames) ** rng.uniform(0.7, 1.4)
+        for name in ATTRIBUTES:
+            parts[name].append(np.full(frames, value[name]))
+        parts[attribute][-1] = value[attribute] + (target - value[attribute]) * pace
+        value[attribute] = float(target)
+        times = [at / FRAME_RATE, (at + frames) / FRAME_RATE]
+        segments.append({"segment": times, "label": action.label})
+        at += frames
+    _pause(parts, value, rng)
+    return {n: np.concatenate(p).astype(np.float32) for n, p in parts.items()}, segments
+
+
+def _pause(
+    parts: dict[str, list[np.ndarray]], value: dict[str, float], rng: np.random.Generator
+) -> int:
+    """Background between actions: nothing moves, or one attribute trembles. Returns frames."""
+    frames = int(FRAME_RATE * rng.uniform(1, 4))
+    trembling = rng.choice(ATTRIBUTES) if rng.random() < 0.5 else None
+    for name in ATTRIBUTES:
+        track = np.full(frames, value[name])
+        if name == trembling:
+            cycles = max(1, round(frames / FRAME_RATE))
+            track += 0.08 * np.sin(np.linspace(0, 2 * np.pi * cycles, frames))
+        parts[name].append(track.clip(0, 1))
+    return frames
+
+
+def render(tracks: Tracks, size: int, rng: np.random.Generator) -> np.ndarray:
+    """The scene over time with camera shake and sensor noise: uint8 [T, size, size, 3]."""
+    frames = len(tracks["across"])
+    steps = rng.normal(0, 0.004, (frames, 2)) * rng.uniform(0.3, 1.5)
+    shake = np.zeros((frames, 2))
+    for frame in range(1, frames):
+        shake[frame] = (0.9 * shake[frame - 1] + steps[frame]).clip(-0.08, 0.08)
+    video = Scene(size, rng).render(tracks, np.arange(frames) / FRAME_RATE, shake)
+    noise = rng.standard_normal(video.shape, np.float32)
+    video += np.float32(rng.uniform(0.005, 0.03)) * noise
+    return (video.clip(0, 1) * 255).astype(np.uint8)
+
+
+def encode(video: np.ndarray, path: Path, crf: int) -> None:
+    """Write frames (uint8 [T, H, W, 3]) as H.264, the same bytes every time.
+
+    x264's results vary with its threads and, even with one, with its macroblock tree.
+    """
+    with av.open(str(path), "w") as container:
+        options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        options["x264-params"] = "no-mbtree=1"
+        stream = container.add_stream("libx264", rate=FRAME_RATE, options=options)
+        stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], "yuv420p"
+        for image in video:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))

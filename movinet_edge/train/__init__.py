@@ -1,0 +1,1 @@
+"""Training, and evaluation by the protocols of the literature."""

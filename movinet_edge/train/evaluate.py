@@ -1,0 +1,291 @@
+"""Accuracy, work and memory of a classifier over a set of videos, on one process or many.
+
+Under ``torchrun`` every process takes its share of the videos; torchmetrics adds up the counts,
+and all processes return the same record.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from movinet_edge.bundle import Preprocessing, Record
+from movinet_edge.data.clips import Broken, Clip, EvalVideos
+from movinet_edge.data.listing import VideoSet
+from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet import MoViNet
+from movinet_edge.train.protocols import EvalProtocol, Predictor, ProtocolName, TorchPredictor
+
+# Memory is measured on the longest of the first videos.
+MEASURED = 4
+
+Progress = Callable[[int, int], None]
+
+
+class BrokenVideo(Record):
+    """A video that was skipped, and why."""
+
+    path: str
+    reason: str
+
+
+class EvalRecord(Record):
+    """What an evaluation found; accuracies are shares in 0..1.
+
+    `frames` is the length of a clip (None: whole videos) and `clips` their number at most.
+    `skipped` counts the unreadable videos (`broken`), `missing` those that only the list has.
+    `top5` counts an answer among the best ``min(5, classes)``. `per_class` is the top-1 of every
+    class, None where it has no video. `confusion` counts videos: a row per true class, a column
+    per answer. `macs_per_video` is a mean; `peak_memory_bytes` covers inputs, activations and
+    states of one video beside the weights (None: unknown). `seed` None: not shuffled.
+    """
+
+    model: str
+    engine: str
+    data: str
+    protocol: ProtocolName
+    frames: int | None
+    clips: int
+    seed: int | None
+    videos: int
+    skipped: int
+    missing: int
+    top1: float
+    top5: float
+    macs_per_video: int
+    peak_memory_bytes: int | None
+    weights_bytes: int
+    state_bytes: int
+    labels: tuple[str, ...]
+    per_class: tuple[float | None, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    broken: tuple[BrokenVideo, ...]
+
+    def to_json(self) -> str:
+        """One field per line: matrices would be thousands of lines."""
+        fields = self.model_dump(mode="json").items()
+        lines = (f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in fields)
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """`shuffle` gives every video's frames a random order, drawn from `seed` and its place.
+
+    `workers` processes decode; `memory`: measure the peak on one more pass over one video.
+    """
+
+    shuffle: bool = False
+    seed: int = 0
+    workers: int = 0
+    memory: bool = True
+
+
+@dataclass
+class Share:
+    """What one process counts besides the metrics; `sample` is the video to be measured."""
+
+    videos: int = 0
+    macs: int = 0
+    broken: list[BrokenVideo] = field(default_factory=list)
+    sample: Tensor | None = None
+
+
+def evaluate(
+    predictor: Predictor,
+    videos: VideoSet,
+    contract: Preprocessing,
+    options: EvalOptions = EvalOptions(),
+    progress: Progress = lambda done, total: None,
+) -> EvalRecord:
+    """Answer for every video and count; unreadable videos are skipped and listed.
+
+    With `torch.distributed` running, each process takes its share, `progress` counts that, and
+    all get the whole record; only the first one measures memory (None on the others).
+
+    Raises:
+        BadInput: the classes do not match, there is no video, or none can be read.
+    """
+    check_classes(predictor, videos)
+    metrics = _metrics(predictor.classes).to(predictor.device)
+    share = _pass(predictor, videos, contract, options, metrics, progress)
+    shares = _all_shares(share)
+    total = Share(
+        videos=sum(s.videos for s in shares),
+        macs=sum(s.macs for s in shares),
+        broken=[b for s in shares for b in s.broken],
+    )
+    if not total.videos:
+        raise BadInput(
+            f"none of the {len(total.broken)} videos of {videos.source} can be read "
+            f"(the first: {total.broken[0].reason})"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a process may have had no video
+        found = {name: value.cpu() for name, value in metrics.compute().items()}
+    peak = None
+    if options.memory and place()[0] == 0 and share.sample is not None:
+        peak = predictor.peak_memory(share.sample)
+    return _record(predictor, videos, options, total, found, peak)
+
+
+def evaluate_model(
+    model: MoViNet,
+    contract: Preprocessing,
+    videos: VideoSet,
+    protocol: EvalProtocol,
+    *,
+    device: torch.device | str = "cpu",
+    amp: torch.dtype | None = None,
+    options: EvalOptions = EvalOptions(),
+    progress: Progress = lambda done, total: None,
+) -> EvalRecord:
+    """`evaluate` for a model on `device` that may be in training: its modes are as before.
+
+    Raises:
+        BadInput: as `evaluate`, or a base model is to stream.
+    """
+    with _evaluation_mode(model):
+        size = contract.height, contract.width
+        predictor = TorchPredictor(model, size, protocol, torch.device(device), amp)
+        return evaluate(predictor, videos, contract, options, progress)
+
+
+def check_classes(predictor: Predictor, videos: VideoSet) -> None:
+    """Raise `BadInput` unless there are videos of exactly the predictor's classes."""
+    if not videos.videos:
+        raise BadInput(f"{videos.source} holds no videos; choose another --data or --split")
+    if len(videos.labels) != predictor.classes:
+        raise BadInput(
+            f"{videos.source} has {len(videos.labels)} classes and {predictor.name} "
+            f"{predictor.classes}; evaluate on videos of the classes it was trained for"
+        )
+    if predictor.classes < 2:
+        raise BadInput(f"{predictor.name} knows one class only; there is nothing to confuse")
+
+
+def place() -> tuple[int, int]:
+    """This process's number among those that evaluate together, and how many these are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def shuffled(frames: Tensor, seed: int, index: int) -> Tensor:
+    """Frames [T, ...] in an order that depends on `seed` and the video's `index` only."""
+    order = np.random.default_rng([seed, index]).permutation(len(frames))
+    return frames[torch.from_numpy(order)]
+
+
+def _metrics(classes: int) -> MetricCollection:
+    kinds: dict[str, Metric | MetricCollection] = {
+        "top1": MulticlassAccuracy(classes, 1, "micro", validate_args=False),
+        "top5": MulticlassAccuracy(classes, min(5, classes), "micro", validate_args=False),
+        "confusion": MulticlassConfusionMatrix(classes, validate_args=False),
+    }
+    # Groups would merge top-1 and top-5 when their first counts happen to be equal.
+    return MetricCollection(kinds, compute_groups=False)
+
+
+def _pass(
+    predictor: Predictor,
+    videos: VideoSet,
+    contract: Preprocessing,
+    options: EvalOptions,
+    metrics: MetricCollection,
+    progress: Progress,
+) -> Share:
+    """Every video of this process's share, once."""
+    share, (rank, ranks) = Share(), place()
+    mine = range(rank, len(videos.videos), ranks)
+    loader: DataLoader[Clip | Broken] = DataLoader(
+        EvalVideos(videos, contract),
+        batch_size=None,
+        sampler=mine,
+        num_workers=options.workers,
+    )
+    for done, item in enumerate(loader, start=1):
+        if isinstance(item, Broken):
+            share.broken.append(BrokenVideo(path=str(item.path), reason=item.reason))
+        else:
+            frames = item.frames
+            if options.shuffle:
+                frames = shuffled(frames, options.seed, item.index)
+            logits = predictor.predict(frames)
+            target = torch.tensor([item.label], device=predictor.device)
+            metrics.update(logits[None].to(predictor.device), target)
+            share.videos += 1
+            share.macs += predictor.macs(len(frames))
+            longest = 0 if share.sample is None else len(share.sample)
+            if share.videos <= MEASURED and len(frames) > longest:
+                share.sample = frames
+        progress(done, len(mine))
+    return share
+
+
+def _all_shares(share: Share) -> list[Share]:
+    """What all processes counted, without the samples."""
+    ranks = place()[1]
+    counted = Share(share.videos, share.macs, share.broken)
+    if ranks == 1:
+        return [counted]
+    shares: list[Share | None] = [None] * ranks
+    dist.all_gather_object(shares, counted)
+    return [s for s in shares if s is not None]
+
+
+def _record(
+    predictor: Predictor,
+    videos: VideoSet,
+    options: EvalOptions,
+    total: Share,
+    found: dict[str, Tensor],
+    peak: int | None,
+) -> EvalRecord:
+    rows: list[list[int]] = found["confusion"].tolist()
+    protocol = predictor.protocol
+    return EvalRecord(
+        model=predictor.name,
+        engine=predictor.engine,
+        data=str(videos.source),
+        protocol=protocol.name,
+        frames=protocol.frames,
+        clips=protocol.clips,
+        seed=options.seed if options.shuffle else None,
+        videos=total.videos,
+        skipped=len(total.broken),
+        missing=len(videos.missing),
+        top1=round(found["top1"].item(), 6),
+        top5=round(found["top5"].item(), 6),
+        macs_per_video=round(total.macs / total.videos),
+        peak_memory_bytes=peak,
+        weights_bytes=predictor.weights_bytes,
+        state_bytes=predictor.state_bytes,
+        labels=tuple(videos.labels),
+        per_class=tuple(row[i] / sum(row) if any(row) else None for i, row in enumerate(rows)),
+        confusion=tuple(map(tuple, rows)),
+        broken=tuple(sorted(total.broken, key=lambda b: b.path)),
+    )
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode; afterwards each in its own again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

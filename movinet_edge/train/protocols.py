@@ -1,0 +1,259 @@
+"""How a video becomes one answer: streamed, from one clip, or averaged over many clips."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from movinet_edge.bundle import Bundle, Graph, Plan
+from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.registry import arch_from_record
+from movinet_edge.runtime.stream import Stream
+from movinet_edge.streaming.spec import describe
+from movinet_edge.streaming.state import State
+from movinet_edge.train.memory import peak_memory, weights_bytes
+
+ProtocolName = Literal["stream", "clip", "multi-clip"]
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+
+# Frames per call while a model streams: the numbers do not depend on it, memory and time do.
+CHUNK = 8
+
+
+@dataclass(frozen=True)
+class EvalProtocol:
+    """Which frames of a video the model sees, and how often.
+
+    ``stream``: every frame once, in order, from the zero state; the answer is that after the last
+    frame. ``clip``: one pass over the `frames` frames in the middle. ``multi-clip``: `clips` such
+    clips, the first at the beginning and the last at the end, their probabilities averaged; never
+    the same clip twice. A video shorter than `frames` is the clip. `frames` None: the whole video.
+    """
+
+    name: ProtocolName
+    frames: int | None = None
+    clips: int = 10
+
+    def __post_init__(self) -> None:
+        if self.name not in PROTOCOLS:
+            raise BadInput(f"unknown protocol {self.name!r}; choose {', '.join(PROTOCOLS)}")
+        if self.frames is not None and self.frames < 1:
+            raise BadInput(f"a clip has at least 1 frame, not {self.frames}; change --frames")
+        if self.clips < 1:
+            raise BadInput(f"there is at least 1 clip, not {self.clips}; change --clips")
+
+    def windows(self, length: int) -> list[slice]:
+        """The frames of every pass over a video of `length` frames (at least 1)."""
+        if self.name == "stream":
+            return [slice(0, length)]
+        frames = min(self.frames or length, length)
+        spare = length - frames
+        clips = min(self.clips, spare + 1) if self.name == "multi-clip" else 1
+        starts = [i * spare // (clips - 1) for i in range(clips)] if clips > 1 else [spare // 2]
+        return [slice(start, start + frames) for start in starts]
+
+
+def average(logits: Tensor) -> Tensor:
+    """Logits of clips [N, classes] -> [classes]: those of the one, or log mean probabilities."""
+    if len(logits) == 1:
+        return logits[0]
+    return logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
+
+
+class Predictor(ABC):
+    """Something that answers for whole videos by a protocol.
+
+    Attributes:
+        name: of the architecture or the bundle.
+        engine: what computes, such as ``torch 2.13.0 (cpu)``.
+        classes: how many there are.
+        device: where the metrics are to be kept.
+        weights_bytes: of the weights in memory, or of a bundle's model files.
+        state_bytes: what is carried from frame to frame; 0 where whole clips are seen.
+    """
+
+    name: str
+    engine: str
+    classes: int
+    protocol: EvalProtocol
+    device: torch.device = torch.device("cpu")
+    weights_bytes: int
+    state_bytes: int
+
+    def predict(self, frames: Tensor) -> Tensor:
+        """A video [T, 3, H, W], float32 in [0, 1], T at least 1 -> logits [classes], on the CPU.
+
+        Over several clips they are the logarithms of the mean probabilities.
+        """
+        passes = [self.logits(frames[window]) for window in self.protocol.windows(len(frames))]
+        return average(torch.stack(passes))
+
+    def macs(self, length: int) -> int:
+        """Multiply-accumulates of `predict` for a video of `length` frames."""
+        return sum(self.pass_macs(w.stop - w.start) for w in self.protocol.windows(length))
+
+    @abstractmethod
+    def logits(self, frames: Tensor) -> Tensor:
+        """One pass over frames [T, 3, H, W], nothing known before -> logits [classes]."""
+
+    @abstractmethod
+    def pass_macs(self, frames: int) -> int:
+        """Multiply-accumulates of one pass."""
+
+    @abstractmethod
+    def peak_memory(self, frames: Tensor) -> int | None:
+        """Bytes of tensors at the peak of `predict`, its input included; None if unknown.
+
+        A stream is measured frame by frame, as a device would run it.
+        """
+
+
+class TorchPredictor(Predictor):
+    """A model in memory; `amp` is the type that autocast computes in, None for float32.
+
+    Args:
+        model: in evaluation mode, on `device`.
+        size: height and width of the frames.
+
+    Raises:
+        BadInput: a base model, which sees whole clips, is to stream.
+    """
+
+    def __init__(
+        self,
+        model: MoViNet,
+        size: tuple[int, int],
+        protocol: EvalProtocol,
+        device: torch.device,
+        amp: torch.dtype | None = None,
+    ):
+        if protocol.name == "stream" and not model.arch.causal:
+            raise BadInput(
+                f"{model.arch.name} sees whole clips and does not stream; use --protocol clip"
+            )
+        self.model, self.device, self.amp = model, device, amp
+        self.protocol = with_default_frames(protocol, model.arch.clip_frames)
+        self.name, self.classes = model.arch.name, model.arch.classes
+        self.engine = f"torch {torch.__version__} ({device.type})"
+        self.weights_bytes = weights_bytes(model)
+        one, two = (describe(model, size, frames) for frames in (1, 2))
+        # Work is affine in the frames: a base model runs its classifier once per clip.
+        self._first, self._next = one.macs, two.macs - one.macs
+        self.state_bytes = one.state_bytes if protocol.name == "stream" else 0
+
+    def logits(self, frames: Tensor) -> Tensor:
+        return self._logits(frames, CHUNK if self.protocol.name == "stream" else len(frames))
+
+    def pass_macs(self, frames: int) -> int:
+        return self._first + (frames - 1) * self._next
+
+    def peak_memory(self, frames: Tensor) -> int | None:
+        if self.protocol.name == "stream":
+            return peak_memory(lambda: self._logits(frames, 1), self.device)
+        return peak_memory(lambda: self.predict(frames), self.device)
+
+    def _logits(self, frames: Tensor, chunk: int) -> Tensor:
+        """Logits after the last frame, with the state carried from chunk to chunk."""
+        state: State | None = None
+        logits = torch.empty(0)
+        autocast = torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
+        with torch.inference_mode(), autocast:
+            for part in frames.split(chunk):
+                # A copy even on the CPU, so that measurements see the input.
+                clip = part[None].to(self.device, copy=True)
+                logits, after = self.model(clip, state)
+                state = after or None
+        return logits[0, -1].float().cpu()
+
+
+class BundlePredictor(Predictor):
+    """A bundle on one of the runtime's engines; the stream begins anew for every pass.
+
+    Where a graph sees whole clips, a shorter video is completed by repeating its last frame.
+
+    Raises:
+        BadInput: the bundle's clips are to stream or to have another length.
+    """
+
+    def __init__(self, stream: Stream, protocol: EvalProtocol):
+        manifest = stream.bundle.manifest
+        self.stream, self._plan = stream, manifest.plan
+        self._graphs = {graph.name: graph for graph in manifest.graphs}
+        self.protocol = _for_bundle(protocol, stream.bundle)
+        self.name, self.classes = manifest.name, manifest.classes
+        self.engine = f"{stream.backend.name} {stream.version}"
+        files = [runner.file for runner in stream.graphs.values()]
+        self.weights_bytes = sum(file.bytes for file in files)
+        self.state_bytes = sum(file.state_bytes for file in files)
+
+    def logits(self, frames: Tensor) -> Tensor:
+        self.stream.reset()
+        for frame in frames.permute(0, 2, 3, 1).numpy():
+            self.stream.step(frame)
+        answer = self.stream.finish()
+        if answer is None:
+            raise BadInput(
+                f"{self.stream.bundle.path} gives no answer within {len(frames)} frames; "
+                "use longer videos or more --frames"
+            )
+        return torch.from_numpy(answer.logits.astype(np.float32))
+
+    def pass_macs(self, frames: int) -> int:
+        return plan_macs(self._plan, self._graphs, frames)
+
+    def peak_memory(self, frames: Tensor) -> int | None:
+        return None  # engines have allocators of their own
+
+
+def plan_macs(plan: Plan, graphs: dict[str, Graph], frames: int) -> int:
+    """Multiply-accumulates of a plan for `frames` frames from the start.
+
+    A graph that sees clips also runs on a first clip that is not full.
+    """
+    total = 0
+    for step in plan.steps:
+        graph = graphs[step.graph]
+        taken = len(range(step.offset, frames, step.every))
+        runs = taken // graph.frames
+        total += graph.macs * max(runs, min(taken, 1))
+    return total
+
+
+def with_default_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
+    """`protocol` with the length of its clips, if it was left open."""
+    if protocol.name == "stream":
+        return EvalProtocol("stream", None, 1)
+    clips = protocol.clips if protocol.name == "multi-clip" else 1
+    return EvalProtocol(protocol.name, protocol.frames or frames, clips)
+
+
+def _for_bundle(protocol: EvalProtocol, bundle: Bundle) -> EvalProtocol:
+    """The protocol with a length of clips that the bundle can take."""
+    manifest = bundle.manifest
+    # Graphs that take turns need as many times the frames.
+    turns = [(step.every, manifest.graph(step.graph).frames) for step in manifest.plan.steps]
+    every, frames = map(max, zip(*turns, strict=True))
+    if frames == 1:
+        if protocol.name == "stream" or protocol.frames is not None:
+            return with_default_frames(protocol, 1)
+        arch = arch_from_record(manifest.provenance.architecture)
+        return with_default_frames(protocol, every * arch.clip_frames)
+    whole = every * frames
+    if protocol.name == "stream":
+        raise BadInput(
+            f"{bundle.path} sees whole clips of {whole} frames and does not stream; "
+            "use --protocol clip"
+        )
+    if protocol.frames not in (None, whole):
+        raise BadInput(
+            f"{bundle.path} takes clips of exactly {whole} frames, not {protocol.frames}; "
+            "leave out --frames"
+        )
+    return with_default_frames(protocol, whole)

@@ -1,0 +1,129 @@
+"""A training recipe: everything that decides the weights besides the data.
+
+A recipe is a record, stored in the run's folder and read from TOML. The defaults fine-tune a
+small data set; the published recipe for Kinetics (Model Garden: RMSProp, learning rate 1.8 for a
+batch of 1024, crops of 8-100 % of the area, label smoothing 0.1, stochastic depth 0.2) is the
+shipped recipe ``kinetics-a0-stream``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from movinet_edge.bundle import Record
+from movinet_edge.errors import BadInput
+
+FOLDER = "recipes"
+
+
+class Recipe(Record):
+    """How to train. Sides are pixels, rates are per second, epochs count passes over the data."""
+
+    # What is trained. Without a model, `init` decides the architecture.
+    model: str | None = None
+    init: str | None = None
+    hidden: int | None = Field(None, ge=1)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    drop_path: float | None = Field(None, ge=0, lt=1)
+    # What the blocks' residual scales begin with; published: 0. From 0 a small data set takes
+    # hundreds of steps to open the blocks, and only there frames are compared.
+    residual_scale: float | None = None
+    freeze: tuple[str, ...] = ()  # module names: "stem", "b0", ...; "backbone" is all but the head
+    freeze_norm: bool = False  # batch norm keeps the statistics it has
+    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate per stage, from the head down
+
+    # Clips.
+    frames: int = Field(16, ge=1)
+    frame_rate: float | None = Field(None, gt=0)
+    size: int | None = Field(None, ge=32)
+    short_side: int | None = Field(None, ge=32)
+    subclips: int = Field(1, ge=1)
+    gradients: Literal["stop", "keep"] = "stop"
+    crop_scale: tuple[float, float] = (0.3, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: bool = True
+    brightness: float = Field(0.0, ge=0, le=1)
+    contrast: float = Field(0.0, ge=0, le=1)
+    saturation: float = Field(0.0, ge=0, le=1)
+
+    # Optimisation.
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(16, ge=1)  # clips of one step, over all processes
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
+    weight_decay: float = Field(0.02, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    clip_norm: float = Field(1.0, gt=0)
+    ema: float = Field(0.0, ge=0, lt=1)  # 0: off
+    norm_momentum: float = Field(0.01, gt=0, le=1)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.model is None and self.init is None:
+            raise ValueError("say which model to train: a model name or a checkpoint to start from")
+        if self.frames % self.subclips:
+            raise ValueError(f"{self.frames} frames cannot be cut into {self.subclips} sub-clips")
+        return self
+
+    def changes_from(self, other: Recipe) -> list[str]:
+        """The fields in which two recipes differ, as ``lr 0.001 -> 0.01``."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [f"{k} {theirs[k]} -> {v}" for k, v in mine.items() if v != theirs[k]]
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the project."""
+    folder = resources.files("movinet_edge.train") / FOLDER
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
+
+
+def read_recipe(source: str | None, changes: Mapping[str, Any]) -> Recipe:
+    """A shipped recipe by name, a TOML file, or (None) the defaults; with `changes` on top.
+
+    Raises:
+        BadInput: unknown recipe, damaged file, unknown or impossible values.
+    """
+    fields = _read_toml(source) if source is not None else {}
+    return make_recipe(fields | dict(changes))
+
+
+def _read_toml(source: str) -> dict[str, Any]:
+    """The fields of a recipe, on top of those of the recipe it ``extends``."""
+    if source in shipped_recipes():
+        text = (resources.files("movinet_edge.train") / FOLDER / f"{source}.toml").read_text()
+    elif Path(source).is_file():
+        text = Path(source).read_text("utf-8")
+    else:
+        names = ", ".join(shipped_recipes())
+        raise BadInput(f"there is no recipe {source}; name a .toml file or one of {names}")
+    try:
+        fields = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{source} is no TOML file: {error}") from None
+    base = fields.pop("extends", None)
+    return fields if base is None else _read_toml(base) | fields
+
+
+def make_recipe(fields: Mapping[str, Any]) -> Recipe:
+    """A recipe from its fields.
+
+    Raises:
+        BadInput: unknown or impossible values.
+    """
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"bad recipe: {place + ': ' if place else ''}{message}") from None

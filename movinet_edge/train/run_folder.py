@@ -1,0 +1,161 @@
+"""What a training run leaves on disk: recipe, logs, the state to resume from, checkpoints.
+
+``run.json``, ``log.csv`` (every few steps), ``epochs.csv``, ``tensorboard/``, ``state.pt`` (to
+resume), ``last.safetensors`` and ``best.safetensors``. Every file but the growing logs is written
+aside and renamed, so a kill or a full disk leaves the one before.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from movinet_edge.bundle import Record, describe_os_error
+from movinet_edge.checkpoints.native import Checkpoint, write_checkpoint
+from movinet_edge.errors import BadInput
+from movinet_edge.train.recipe import Recipe
+
+RUN, STATE, LAST, BEST = "run.json", "state.pt", "last.safetensors", "best.safetensors"
+STEPS, EPOCHS = "log.csv", "epochs.csv"
+
+
+class RunRecord(Record):
+    """What a run was begun with: its recipe, and where the videos lay."""
+
+    recipe: Recipe
+    data: str
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Raises:
+        BadInput: from every method that writes, when the disk is full or the place is closed.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._writer: Any = None
+
+    def begin(self, recipe: Recipe, data: Path) -> None:
+        """Make the folder of a new run.
+
+        Raises:
+            BadInput: there is something at the place already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise BadInput(
+                f"{self.path} exists already; continue it with --resume or choose another --out"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            record = RunRecord(recipe=recipe, data=str(data.resolve()))
+            (self.path / RUN).write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+        except OSError as error:
+            raise BadInput(describe_os_error(error, self.path)) from error
+
+    def record(self) -> RunRecord:
+        """How the run was begun.
+
+        Raises:
+            BadInput: this is no run.
+        """
+        try:
+            return RunRecord.model_validate_json((self.path / RUN).read_bytes())
+        except OSError:
+            raise BadInput(f"{self.path} is no training run; start one without --resume") from None
+        except ValidationError:
+            raise BadInput(f"{self.path / RUN} is damaged; start a new run") from None
+
+    def state(self) -> dict[str, Any] | None:
+        """What `save_state` stored; None when the run was stopped before its first save.
+
+        Raises:
+            BadInput: the file is damaged.
+        """
+        path = self.path / STATE
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises what the damage happens to hit
+            raise BadInput(f"{path} is damaged; start a new run from {LAST}") from error
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the state to resume from."""
+        work = self.path / f".{STATE}.{os.getpid()}"
+        try:
+            with work.open("wb") as file:
+                torch.save(dict(state), file)
+            work.replace(self.path / STATE)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            raise BadInput(self._unwritten(error, STATE)) from error
+        finally:
+            work.unlink(missing_ok=True)
+
+    def save_checkpoint(self, checkpoint: Checkpoint, name: str) -> None:
+        """Replace a checkpoint of the run."""
+        try:
+            write_checkpoint(checkpoint, self.path / name)
+        except OSError as error:
+            raise BadInput(self._unwritten(error, name)) from error
+
+    def _unwritten(self, error: Exception, name: str) -> str:
+        if not isinstance(error, OSError):
+            error = error.__context__ if isinstance(error.__context__, OSError) else OSError(28, "")
+        kept = " (the one before is kept)" if (self.path / name).exists() else ""
+        return describe_os_error(error, self.path / name) + kept + "; then --resume"
+
+    def log(self, name: str, row: Mapping[str, float]) -> None:
+        """Append a row to ``log.csv`` or ``epochs.csv`` and to TensorBoard.
+
+        Both have a column `step`; TensorBoard shows the other columns over it.
+        """
+        path = self.path / name
+        try:
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(
+                    {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+                )
+            board = self._board()
+            for key, value in row.items():
+                if key != "step":
+                    board.add_scalar(f"{path.stem}/{key}", value, int(row["step"]))
+        except OSError as error:
+            raise BadInput(describe_os_error(error, path)) from error
+
+    def forget_after(self, step: int) -> None:
+        """Cut from the logs what a resumed run will do again."""
+        for name in (STEPS, EPOCHS):
+            path = self.path / name
+            if not path.exists():
+                continue
+            head, *rows = path.read_text("utf-8").splitlines()
+            at = head.split(",").index("step")
+            # A kill may have left half a line.
+            whole = [row for row in rows if row.count(",") == head.count(",")]
+            kept = [row for row in whole if float(row.split(",")[at]) <= step]
+            work = path.with_suffix(".tmp")
+            work.write_text("".join(f"{line}\n" for line in [head, *kept]), "utf-8")
+            work.replace(path)
+
+    def _board(self) -> Any:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), flush_secs=30)
+        return self._writer
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()

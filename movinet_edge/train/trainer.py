@@ -1,0 +1,369 @@
+"""One training run: from a recipe and a data set to checkpoints, resumable at any step.
+
+All randomness is a function of the recipe's seed and of *what* is computed (epoch and video for
+clips and their augmentation; step and process for dropout), never of what was computed before.
+So nothing but weights, optimiser and position has to be saved to go on exactly where a killed run
+stopped, and clips do not depend on the number of workers or processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Sampler
+
+from movinet_edge.checkpoints.native import Checkpoint, with_weights
+from movinet_edge.data.augment import Augment, AugmentConfig
+from movinet_edge.data.cache import FrameCache
+from movinet_edge.data.clips import Batch, BrokenReport, TrainClips, collate
+from movinet_edge.data.listing import VideoSet
+from movinet_edge.errors import BadInput
+from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
+from movinet_edge.train.optim import (
+    averaged,
+    freeze,
+    make_optimizer,
+    make_schedule,
+    train_mode,
+)
+from movinet_edge.train.parallel import World, synchronise_norms
+from movinet_edge.train.protocols import EvalProtocol
+from movinet_edge.train.recipe import Recipe
+from movinet_edge.train.run_folder import BEST, EPOCHS, LAST, STEPS, RunFolder
+from movinet_edge.train.subclips import clip_backward
+from movinet_edge.train.transfer import starting_point
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a run is carried out; nothing here changes the weights it arrives at."""
+
+    workers: int = 0
+    cache: Path | None = None
+    save_every: int = 200  # steps
+    log_every: int = 10  # steps
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; at an epoch's end `loss` is its mean and `val` what validation found."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    ends_epoch: bool = False
+    val: EvalRecord | None = None
+
+
+class Batches(Sampler[list[int]]):
+    """This process's share of each of an epoch's batches, from batch `start` on.
+
+    The order is that of (seed, epoch); what does not fill a batch is left out.
+    """
+
+    def __init__(self, videos: int, batch: int, world: World, seed: int):
+        self.videos, self.batch, self.world, self.seed = videos, batch, world, seed
+        self.epoch, self.start = 0, 0
+
+    def __len__(self) -> int:
+        return self.videos // self.batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.videos)
+        for number in range(self.start, len(self)):
+            whole = order[number * self.batch : (number + 1) * self.batch]
+            yield whole[self.world.rank :: self.world.size].tolist()
+
+
+class Trainer:
+    """A run in progress. `train` and `val` are the videos; labels are those of `train`.
+
+    `say` is told of every video that cannot be used, once.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: VideoSet,
+        val: VideoSet | None,
+        folder: RunFolder,
+        world: World,
+        options: TrainOptions,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.recipe, self.val = recipe, val
+        self.folder, self.world, self.options = folder, world, options
+        self.start = starting_point(recipe, train.labels)
+        contract = self.start.preprocessing
+        self.batch = min(recipe.batch, len(train))
+        if self.batch < world.size:
+            raise BadInput(f"a batch of {self.batch} cannot be shared by {world.size} processes")
+        if not self.start.arch.causal and recipe.subclips > 1:
+            raise BadInput("a base model sees whole clips; train it with one sub-clip")
+        self.data = train
+        short_side = recipe.short_side or round(contract.height * 1.12)
+        cache = FrameCache(options.cache) if options.cache else None
+        self.clips = TrainClips(
+            train, recipe.frames, contract.frame_rate, short_side, recipe.seed, cache
+        )
+        self.augment = Augment(_augmentation(recipe, contract.height))
+        self.sampler = Batches(len(train), self.batch, world, recipe.seed)
+        self.steps = recipe.epochs * len(self.sampler)
+        self.broken = BrokenReport(say)
+        self._build()
+
+    def _build(self) -> None:
+        recipe, device = self.recipe, self.world.device
+        model: nn.Module = self.start.model.to(device)
+        freeze(model, recipe)
+        if recipe.channels_last:
+            for parameter in model.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        self.ema = averaged(model, recipe.ema) if recipe.ema else None
+        if self.world.size > 1:
+            model = synchronise_norms(model, device)
+            model = DistributedDataParallel(
+                model,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,
+            )
+        self.model = model
+        self.optimizer = make_optimizer(self.bare, recipe)
+        self.schedule = make_schedule(self.optimizer, recipe, self.steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self.step, self.epochs_done, self.best = 0, 0, -1.0
+
+    @property
+    def bare(self) -> nn.Module:
+        """The model without the wrapper of distributed training."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    def run(self, progress: Callable[[Progress], None]) -> EvalRecord | None:
+        """Train to the end; returns the last epoch's validation.
+
+        Raises:
+            BadInput: all videos are broken, the disk is full, or the loss is no longer finite.
+        """
+        record = None
+        for epoch in range(self.epochs_done, self.recipe.epochs):
+            tell = partial(self._tell, progress, epoch)
+            loss = self._epoch(epoch, tell)
+            record = self._close_epoch(epoch, loss)
+            tell(loss, True, record)
+        self.folder.close()
+        return record
+
+    def _tell(
+        self,
+        progress: Callable[[Progress], None],
+        epoch: int,
+        loss: float,
+        ends_epoch: bool = False,
+        val: EvalRecord | None = None,
+    ) -> None:
+        progress(Progress(self.step, self.steps, epoch, loss, ends_epoch, val))
+
+    def _epoch(self, epoch: int, tell: Callable[[float], None]) -> float:
+        """All remaining batches of one epoch; returns the mean of their losses."""
+        self.clips.set_epoch(epoch)
+        self.sampler.epoch = epoch
+        self.sampler.start = self.step - epoch * len(self.sampler)
+        loader = DataLoader(
+            self.clips,
+            batch_sampler=self.sampler,
+            num_workers=self.options.workers,
+            collate_fn=collate,
+        )
+        train_mode(self.bare, self.recipe)
+        losses: list[float] = []
+        presented = 0
+        for batch in loader:
+            self.broken.add(batch.broken)
+            presented += len(batch.frames) + len(batch.broken)
+            began = time.perf_counter()
+            loss = self._one_step(batch)
+            self.step += 1
+            if loss is not None:
+                losses.append(loss)
+                self._log_step(epoch, loss, time.perf_counter() - began)
+                tell(loss)
+            if self.step % self.options.save_every == 0:
+                self._save_state()
+        self.broken.check(presented)
+        return float(np.mean(losses)) if losses else float("nan")
+
+    def _one_step(self, batch: Batch) -> float | None:
+        """One update; the loss over all processes, None when a process has no readable clip."""
+        recipe, world = self.recipe, self.world
+        seed = np.random.SeedSequence([recipe.seed, self.step, world.rank]).generate_state(1)
+        torch.manual_seed(int(seed[0]))
+        loss: float | None = None
+        # All or none: the others would wait for this process's gradients.
+        if world.smallest(len(batch.frames)):
+            clip = self.augment(batch, world.device)
+            if recipe.channels_last:
+                flat = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+                clip = flat.unflatten(0, clip.shape[:2])
+            mean, _ = clip_backward(
+                self.model,
+                clip,
+                batch.labels.to(world.device),
+                recipe.subclips,
+                recipe.gradients == "keep",
+                recipe.label_smoothing,
+                self._autocast,
+                self.scaler.scale,
+                self._no_sync,
+            )
+            loss = self._update(mean)
+        self.schedule.step()
+        return loss
+
+    def _update(self, mean: Tensor) -> float:
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.bare.parameters() if p.requires_grad]
+        nn.utils.clip_grad_norm_(parameters, self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update_parameters(self.bare)
+        loss = float(self.world.mean(mean))
+        if not np.isfinite(loss):
+            raise BadInput(
+                f"the loss is {loss} at step {self.step}; lower the learning rate or use fp32"
+            )
+        return loss
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        dtype = AUTOCAST.get(self.recipe.precision)
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(self.world.device.type, dtype=dtype)
+
+    def _no_sync(self) -> AbstractContextManager[object]:
+        model = self.model
+        return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+
+    def _log_step(self, epoch: int, loss: float, seconds: float) -> None:
+        if self.world.leads and self.step % self.options.log_every == 0:
+            lr = float(self.schedule.get_last_lr()[0])
+            row = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr}
+            self.folder.log(STEPS, row | {"clips_per_second": self.batch / seconds})
+
+    def checkpoint(self) -> Checkpoint:
+        """The model as it would be used now: averaged weights, if the recipe averages."""
+        model = self.bare if self.ema is None else self.ema.module
+        assert isinstance(model, nn.Module)
+        weights = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+        start = self.start
+        return Checkpoint(
+            with_weights(start.arch, weights, self.folder.path), start.preprocessing, start.labels
+        )
+
+    def _close_epoch(self, epoch: int, loss: float) -> EvalRecord | None:
+        """Validate and save; without validation videos the last epoch counts as the best."""
+        checkpoint = self.checkpoint()
+        record = self._validate(checkpoint)
+        score = record.top1 if record is not None else float(epoch)
+        better = score > self.best
+        self.best = max(self.best, score)
+        self.epochs_done = epoch + 1
+        if self.world.leads:
+            row: dict[str, float] = {"step": self.step, "epoch": epoch, "loss": loss}
+            if record is not None:
+                row |= {"val_top1": record.top1, "val_top5": record.top5}
+            self.folder.log(EPOCHS, row | {"skipped_videos": len(self.broken)})
+            self.folder.save_checkpoint(checkpoint, LAST)
+            if better:
+                self.folder.save_checkpoint(checkpoint, BEST)
+        self._save_state()
+        return record
+
+    def _validate(self, checkpoint: Checkpoint) -> EvalRecord | None:
+        if self.val is None:
+            return None
+        causal = checkpoint.arch.causal
+        return evaluate_model(
+            checkpoint.model.to(self.world.device),
+            checkpoint.preprocessing,
+            self.val,
+            EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames),
+            device=self.world.device,
+            options=EvalOptions(workers=self.options.workers, memory=False),
+        )
+
+    def _save_state(self) -> None:
+        if not self.world.leads:
+            return
+        self.folder.save_state(
+            {
+                **{name: part.state_dict() for name, part in self._parts().items()},
+                "step": self.step,
+                "epochs_done": self.epochs_done,
+                "best": self.best,
+                "data": fingerprint(self.data),
+            }
+        )
+
+    def resume(self) -> None:
+        """Go on from the last saved state; a run that saved none begins again.
+
+        Raises:
+            BadInput: the state is damaged, or the data are not those the run began with.
+        """
+        state = self.folder.state()
+        if state is None:
+            self.folder.forget_after(-1)
+            return
+        if state["data"] != fingerprint(self.data):
+            raise BadInput(
+                f"the run in {self.folder.path} began with other videos; resume it with the same "
+                "--data or start a new run"
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step, self.epochs_done = state["step"], state["epochs_done"]
+        self.best = state["best"]
+        if self.world.leads:
+            self.folder.forget_after(self.step)
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.bare, "optimizer": self.optimizer}
+        parts |= {"schedule": self.schedule, "scaler": self.scaler}
+        return parts if self.ema is None else parts | {"ema": self.ema}
+
+
+def _augmentation(recipe: Recipe, size: int) -> AugmentConfig:
+    return AugmentConfig(
+        size=size,
+        scale=recipe.crop_scale,
+        ratio=recipe.crop_ratio,
+        flip=recipe.flip,
+        brightness=recipe.brightness,
+        contrast=recipe.contrast,
+        saturation=recipe.saturation,
+    )
+
+
+def fingerprint(videos: VideoSet) -> str:
+    """A hash of which videos of which classes there are, wherever they lie."""
+    digest = hashlib.sha256("\n".join(videos.labels).encode())
+    for video in videos.videos:
+        digest.update(f"\n{video.label} {video.path.name} {video.start} {video.end}".encode())
+    return digest.hexdigest()

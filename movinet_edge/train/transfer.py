@@ -1,0 +1,60 @@
+"""The model that training starts from: fresh, or another checkpoint with a new head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from movinet_edge.bundle import Preprocessing
+from movinet_edge.checkpoints.importer import read_checkpoint
+from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.errors import BadInput
+from movinet_edge.models.registry import build, default_preprocessing, named_arch
+from movinet_edge.train.recipe import Recipe
+
+ANSWER = "head.classify."
+
+
+def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
+    """A model for `labels` with the contract it will be trained under.
+
+    From `recipe.init` everything is taken over but the last dense layer, and that too where the
+    class names are the same.
+
+    Raises:
+        BadInput: unknown model, unreadable checkpoint, or one that holds another model than the
+            recipe names.
+    """
+    source = read_checkpoint(Path(recipe.init)) if recipe.init is not None else None
+    arch = source.arch if source is not None else named_arch(recipe.model or "")
+    if recipe.model is not None and arch.name != (wanted := named_arch(recipe.model).name):
+        raise BadInput(f"{recipe.init} holds a {arch.name}, not a {wanted}; leave out the model")
+    contract = source.preprocessing if source is not None else default_preprocessing(arch)
+    side = recipe.size or contract.height
+    changes = {"classes": len(labels), "resolution": side}
+    for field in ("hidden", "dropout", "drop_path"):
+        if (value := getattr(recipe, field)) is not None:
+            changes[field] = value
+    if source is not None and changes.get("hidden", arch.hidden) != arch.hidden:
+        raise BadInput(f"{recipe.init} has a hidden layer of {arch.hidden}; leave out hidden")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = build(arch.model_copy(update=changes))
+    if recipe.residual_scale is not None:
+        for _, block in model.blocks():
+            if block.scale is not None:
+                nn.init.constant_(block.scale, recipe.residual_scale)
+    if source is not None:
+        weights = source.model.state_dict()
+        if source.labels != list(labels):
+            weights = {k: v for k, v in weights.items() if not k.startswith(ANSWER)}
+        model.load_state_dict(weights, strict=False)
+    return Checkpoint(model, _contract(contract, recipe, side), list(labels))
+
+
+def _contract(contract: Preprocessing, recipe: Recipe, side: int) -> Preprocessing:
+    rate = recipe.frame_rate or contract.frame_rate
+    return contract.model_copy(update={"height": side, "width": side, "frame_rate": rate})

@@ -1,0 +1,141 @@
+"""The procedural motion videos: what their classes are told by, and the files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from movinet_edge.data.listing import read_video_set
+from movinet_edge.data.motion import (
+    ACTIONS,
+    FRAME_RATE,
+    SECONDS,
+    MotionConfig,
+    clip_tracks,
+    make_motion,
+    untrimmed_tracks,
+)
+from movinet_edge.data.scene import ATTRIBUTES
+from movinet_edge.errors import BadInput
+from movinet_edge.runtime.video import read_frames
+
+FRAMES = int(SECONDS * FRAME_RATE)
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("motion") / "data"
+    make_motion(MotionConfig(classes=4, per_class=10, size=32), out, jobs=2)
+    return out
+
+
+def test_classes_are_pairs_that_reverse_each_other() -> None:
+    for index, action in enumerate(ACTIONS):
+        rng = np.random.default_rng(index)
+        track = clip_tracks(action, FRAMES, rng)[action.attribute]
+        steps = np.diff(track[:: FRAMES // 8])
+        assert (steps <= 0).all() if action.backwards else (steps >= 0).all()
+        assert abs(track[-1] - track[0]) > 0.6
+
+
+def test_only_one_attribute_goes_one_way() -> None:
+    for seed in range(50):
+        action = ACTIONS[seed % len(ACTIONS)]
+        tracks = clip_tracks(action, FRAMES, np.random.default_rng(seed))
+        moving = [name for name in ATTRIBUTES if np.ptp(tracks[name]) > 0]
+        assert len(moving) == 2
+        (other,) = set(moving) - {action.attribute}
+        assert abs(tracks[other][-1] - tracks[other][0]) < 0.35, "it comes back"
+
+
+def test_a_frame_says_nothing_about_the_class() -> None:
+    """The middle frame's attributes have the same distribution in every class."""
+    for action in ACTIONS:
+        rng = np.random.default_rng(7)
+        values = {name: [] for name in ATTRIBUTES}
+        for _ in range(400):
+            tracks = clip_tracks(action, FRAMES, rng)
+            frame = rng.integers(FRAMES)
+            for name in ATTRIBUTES:
+                values[name].append(tracks[name][frame])
+        for name, seen in values.items():
+            # A uniform variable's mean is 0.5 +- 0.014, its deviation 0.29.
+            assert abs(np.mean(seen) - 0.5) < 0.06, (action.label, name)
+            assert abs(np.std(seen) - 0.29) < 0.06, (action.label, name)
+
+
+def test_files_are_real_videos_in_splits(motion: Path) -> None:
+    for split, count in (("train", 7), ("val", 1), ("test", 2)):
+        videos = read_video_set(motion, split)
+        assert videos.labels == ("moving down", "moving left", "moving right", "moving up")
+        assert len(videos) == 4 * count
+    frames = list(read_frames(read_video_set(motion, "val").videos[0].path, 5.0))
+    assert len(frames) == 16
+    assert frames[0].image.shape == (32, 32, 3)
+    facts = json.loads((motion / "dataset.json").read_text())
+    assert (facts["per_class"], facts["seed"], len(facts["labels"])) == (10, 0, 4)
+
+
+def test_the_seed_decides_everything(motion: Path, tmp_path: Path) -> None:
+    config = MotionConfig(classes=4, per_class=10, size=32)
+    make_motion(config, tmp_path / "same", jobs=1)
+    names = [p.relative_to(motion) for p in sorted(motion.rglob("*.mp4"))]
+    assert names
+    assert all((motion / n).read_bytes() == (tmp_path / "same" / n).read_bytes() for n in names)
+    other = MotionConfig(classes=2, per_class=3, size=32, seed=1)
+    make_motion(other, tmp_path / "other", jobs=1)
+    first = "train/moving right/00000.mp4"
+    assert (motion / first).read_bytes() != (tmp_path / "other" / first).read_bytes()
+
+
+def test_untrimmed_videos_name_their_segments(tmp_path: Path) -> None:
+    config = MotionConfig(classes=12, per_class=3, size=32, untrimmed=True)
+    assert make_motion(config, tmp_path / "long", jobs=1) == 3
+    database = json.loads((tmp_path / "long" / "segments.json").read_text())["database"]
+    assert {entry["subset"] for entry in database.values()} == {"train", "val", "test"}
+    for path, entry in database.items():
+        frames = list(read_frames(tmp_path / "long" / path, float(FRAME_RATE)))
+        assert len(frames) == pytest.approx(entry["duration"] * FRAME_RATE, abs=1)
+        ends = [0.0, *(t for a in entry["annotations"] for t in a["segment"]), entry["duration"]]
+        assert ends == sorted(ends)
+        assert len(entry["annotations"]) >= 3
+
+
+def test_segments_are_where_the_attribute_moves() -> None:
+    tracks, segments = untrimmed_tracks(ACTIONS, np.random.default_rng(3))
+    by_label = {action.label: action for action in ACTIONS}
+    for segment in segments:
+        action = by_label[str(segment["label"])]
+        begin, end = (round(t * FRAME_RATE) for t in segment["segment"])  # type: ignore[attr-defined]
+        change = float(tracks[action.attribute][end - 1] - tracks[action.attribute][begin])
+        assert abs(change) > 0.3
+        assert (change < 0) == action.backwards
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"classes": 3}, "even number"),
+        ({"classes": 40}, "even number"),
+        ({"per_class": 2}, "at least 3"),
+        ({"size": 33}, "even number"),
+    ],
+)
+def test_impossible_sets_are_refused(fields: dict[str, int], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        MotionConfig(**fields)
+
+
+def test_the_command_never_overwrites(motion: Path) -> None:
+    code = "from movinet_edge.cli.main import main; main()"
+    words = ["data", "make", "motion", "--out", str(motion)]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "exists already" in result.stderr
