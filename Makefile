@@ -13,13 +13,13 @@ $(VENV)/.base: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch (a few minutes on a slow line) ..."
 	$(PIP) install --progress-bar on -q -c constraints.txt torch
-	@echo "installing movinet-edge with its exporters ..."
-	$(PIP) install -q -c constraints.txt -e '.[export]'
+	@echo "installing movinet-edge with its exporters and trainer ..."
+	$(PIP) install -q -c constraints.txt -e '.[train]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.base
 	@echo "installing the test tools and TensorFlow ..."
-	$(PIP) install -q -c constraints.txt -e '.[export,train,tf,dev]'
+	$(PIP) install -q -c constraints.txt -e '.[train,tf,dev]'
 	touch $@
 
 # Export, verify, measure, classify; prints where bundle and report lie.

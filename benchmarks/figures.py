@@ -14,6 +14,8 @@ from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.record import Measurement, Report
+from movinet_edge.benchmarks.training_figures import draw_memory, draw_protocols, motion_records
+from movinet_edge.benchmarks.training_memory import MemoryReport
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -106,13 +108,12 @@ def capture(bundle: str, video: str, path: Path) -> None:
     console = Console(record=True, width=96, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
     plain = os.environ | {"COLUMNS": "96"}
     colour = plain | {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    code = "from movinet_edge.cli.main import main; main()"
     # `run` redraws a live table; without a terminal it prints the last one only.
     for words, environment in ((["verify", bundle], colour), (["run", bundle, video], plain)):
         shown = " ".join(Path(w).name if os.path.exists(w) else w for w in words)
         console.print(f"[bold green]$[/] movinet-edge {shown}", highlight=False)
         done = subprocess.run(
-            [sys.executable, "-c", code, *words],
+            [sys.executable, "-m", "movinet_edge", *words],
             env=environment,
             capture_output=True,
             text=True,
@@ -123,12 +124,22 @@ def capture(bundle: str, video: str, path: Path) -> None:
     path.write_text(svg, "utf-8")
 
 
+def draw_training() -> None:
+    """The figures of training and evaluation, from the records below `RESULTS`."""
+    memory = MemoryReport.model_validate_json(
+        (RESULTS / "training" / "memory.json").read_text("utf-8")
+    )
+    draw_memory(memory, FIGURES / "training_memory.svg")
+    draw_protocols(motion_records(), FIGURES / "protocols.svg")
+
+
 def main() -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     found = reports()
     if found:
         write_table(found)
         draw_latency(next(iter(found.values())), FIGURES / "latency.svg")
+    draw_training()
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 

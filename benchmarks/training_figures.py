@@ -5,10 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.motion import RESULTS as MOTION
 from movinet_edge.benchmarks.training_memory import MemoryReport
 from movinet_edge.train.evaluate import EvalRecord
 
 MEGABYTE = 1e6
+# What the comparison of protocols shows: record, its name in the figure.
+SHOWN = {
+    "stream": "stream, one pass",
+    "base-multi-clip": "base, many clips",
+    "base-clip": "base, one clip",
+    "stream-multi-clip": "stream, many clips",
+}
+
+
+def motion_records() -> dict[str, EvalRecord]:
+    """The committed evaluations on the motion videos, by name."""
+    return {
+        path.stem: EvalRecord.model_validate_json(path.read_text("utf-8"))
+        for path in sorted(MOTION.glob("*.json"))
+    }
 
 
 def draw_memory(report: MemoryReport, path: Path) -> None:
@@ -32,11 +48,12 @@ def draw_memory(report: MemoryReport, path: Path) -> None:
 def draw_protocols(records: dict[str, EvalRecord], path: Path) -> None:
     """Top-1 over the work per video; the area of a mark is its peak memory."""
     with chart(path, (8, 3.8)) as axes:
-        for name, record in records.items():
+        for name, text in SHOWN.items():
+            record = records[name]
             peak = (record.peak_memory_bytes or 0) / MEGABYTE
             work = record.macs_per_video / 1e6
             axes.scatter(work, 100 * record.top1, s=40 + 25 * peak, alpha=0.7)
-            text = f"{name}\n{100 * record.top1:.1f} %, {work:.0f} MMAC, {peak:.1f} MB"
+            text = f"{text}\n{100 * record.top1:.1f} %, {work:.0f} MMAC, {peak:.1f} MB"
             axes.annotate(text, (work, 100 * record.top1), (12, -16), textcoords="offset points")
         axes.set_xscale("log")
         axes.margins(0.25)

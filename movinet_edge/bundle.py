@@ -26,7 +26,6 @@ from pydantic import (
 
 from movinet_edge.errors import BadInput
 from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
-from movinet_edge.files import describe_os_error as describe_os_error  # checkpoints, data use it
 
 SCHEMA_VERSION = 1
 FormatName = Literal["onnx", "tflite", "torch"]

@@ -121,6 +121,28 @@ def atomic_file(target: Path, parents: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target` that becomes `target` when the block succeeds.
+
+    Raises:
+        BadInput: there is something at `target`, or the place cannot be written.
+    """
+    if target.exists():
+        raise BadInput(f"{target} exists already; choose another --out or remove it")
+    work: Path | None = None
+    try:
+        with write_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            yield work
+            work.chmod(0o755)
+            work.rename(target)
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
 def atomic_output(target: Path) -> Iterator[Path]:
     """A temporary directory beside `target` that becomes `target` when the block succeeds.
 

@@ -132,10 +132,9 @@ def test_impossible_sets_are_refused(fields: dict[str, int], words: str) -> None
 
 
 def test_the_command_never_overwrites(motion: Path) -> None:
-    code = "from movinet_edge.cli.main import main; main()"
     words = ["data", "make", "motion", "--out", str(motion)]
     result = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "movinet_edge", *words], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     assert "exists already" in result.stderr

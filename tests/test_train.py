@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -17,12 +18,14 @@ from torch import nn
 
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.data.motion import encode
+from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.train.memory import peak_memory
 from movinet_edge.train.optim import averaged, make_schedule, parameter_groups
 from movinet_edge.train.recipe import make_recipe
+from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.subclips import clip_backward
 
 SIDE = 32
@@ -154,12 +157,12 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-COMMAND = "from movinet_edge.cli.main import main; main()"
 SMALL = "--model a0-stream --set hidden=16 --size 32 --frames 4 --batch 4 --epochs 3 --threads 1"
 
 
-def train(*words: str | Path, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    start = [sys.executable, *launcher] if launcher else [sys.executable, "-c", COMMAND]
+def train(*words: str | Path, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    start = [sys.executable, *(torchrun if processes > 1 else []), "-m", "movinet_edge"]
     arguments = [*start, "train", "--workers", "0", "--device", "cpu", *map(str, words)]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
 
@@ -202,7 +205,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     words = [*SMALL.split(), "--set", "ema=0.9", "--log-every", "1", "--save-every", "1"]
     command = ["train", "--data", colours, "--out", run, "--workers", "0", "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *map(str, command), *words],
+        [sys.executable, "-m", "movinet_edge", *map(str, command), *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -234,13 +237,9 @@ def test_workers_do_not_change_the_weights(finished: Path, colours: Path, tmp_pa
 def test_two_processes_learn_like_one(colours: Path, tmp_path: Path) -> None:
     words = [*SMALL.split(), "--log-every", "1", "--subclips", "2"]
     words += ["--set", "dropout=0.0", "--set", "drop_path=0.0"]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    (script := tmp_path / "main.py").write_text(COMMAND)
     one = train("--data", colours, "--out", tmp_path / "one", *words)
     assert one.returncode == 0, one.stderr
-    two = train(
-        "--data", colours, "--out", tmp_path / "two", *words, launcher=(*torchrun, str(script))
-    )
+    two = train("--data", colours, "--out", tmp_path / "two", *words, processes=2)
     assert two.returncode == 0, two.stderr
     ones, twos = log(tmp_path / "one"), log(tmp_path / "two")
     assert len(ones) == len(twos) == 6
@@ -302,19 +301,18 @@ def test_bad_input_is_one_sentence(finished: Path, colours: Path, tmp_path: Path
     assert not out.exists()
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from movinet_edge.errors import BadInput
-    from movinet_edge.train.run_folder import RunFolder
-
-    before = (finished / "state.pt").read_bytes()
-
-    def full(*_: object) -> None:
-        raise RuntimeError("[enforce fail at inline_container.cc] file write failed")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(BadInput, match="disk is full"):
-        RunFolder(finished).save_state({"step": 1})
-    assert (finished / "state.pt").read_bytes() == before
-    assert not list(finished.glob(".state*"))
+def test_a_full_disk_keeps_the_last_good_checkpoint(finished: Path) -> None:
+    folder = RunFolder(finished)
+    before = {path: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    state, checkpoint = folder.state(), load_checkpoint(finished / "best.safetensors")
+    assert state is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # writes fail in the middle
+    try:
+        with pytest.raises(BadInput, match=r"not written.*kept.*--resume"):
+            folder.save_state(state)
+        with pytest.raises(BadInput, match="cannot be written"):
+            folder.save_checkpoint(checkpoint, "best.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from movinet_edge.bundle import Preprocessing, Record, describe_os_error
+from movinet_edge.bundle import Preprocessing, Record
 from movinet_edge.errors import BadInput
+from movinet_edge.files import atomic_file, write_errors
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import arch_from_record, build
@@ -93,14 +92,12 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> N
     Raises:
         BadInput: the place cannot be written or the disk is full.
     """
-    try:
-        write_checkpoint(checkpoint, path, half)
-    except OSError as error:
-        raise BadInput(describe_os_error(error, path)) from error
+    with atomic_file(path, parents=True) as work, write_errors(path):
+        write_checkpoint(checkpoint, work, half)
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> None:
-    """`save_checkpoint` for those who explain an `OSError` themselves."""
+    """Write into a folder that is itself temporary: in place, and an `OSError` passes."""
     record = CheckpointRecord(
         architecture=checkpoint.arch.model_dump(),
         preprocessing=checkpoint.preprocessing,
@@ -109,21 +106,11 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> 
     tensors = {k: v.contiguous() for k, v in checkpoint.model.state_dict().items()}
     if half:
         tensors = {k: v.half() if v.dim() > 1 else v for k, v in tensors.items()}
-    work = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, work = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        save_file(tensors, work, {KEY: record.model_dump_json()})
-        os.chmod(work, 0o644)
-        os.replace(work, path)
-        work = None
+        save_file(tensors, path, {KEY: record.model_dump_json()})
     except SafetensorError as error:  # how safetensors reports a full disk
         full = "space" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-    finally:
-        if work is not None and os.path.exists(work):
-            os.unlink(work)
 
 
 def is_native(path: Path) -> bool:

@@ -57,7 +57,7 @@ def check(
     from movinet_edge.cli.console import bar, out
     from movinet_edge.data.check import check_data
     from movinet_edge.errors import CheckFailed
-    from movinet_edge.files import atomic_file
+    from movinet_edge.files import atomic_file, write_errors
 
     names = None
     if labels is not None:
@@ -67,7 +67,7 @@ def check(
     with bar("decoding videos") as update:
         record = check_data(source, split, names, jobs, update)
     if json_file is not None:
-        with atomic_file(json_file) as work:
+        with atomic_file(json_file) as work, write_errors(json_file):
             work.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
     show(record)
     if not record.holds:
@@ -82,7 +82,10 @@ def show(record: DataCheck) -> None:
 
     if record.splits:
         out().print(_figures(record))
-        out().print(_balance(record))
+        shown = _shown(record)
+        if len(shown) < len(record.labels) - len(record.unused):
+            out().print(f"the {len(shown)} classes of the fewest and the most videos:")
+        out().print(_balance(record, shown))
     _print_some([f"note: no video of the class {name}" for name in record.unused])
     for kind in dict.fromkeys(problem.kind for problem in record.problems):
         _print_some([f"{kind}: {p.text}" for p in record.problems if p.kind == kind])
@@ -118,25 +121,24 @@ def _spread(spread: Spread | None) -> str:
     return " / ".join(f"{value:.4g}" for value in values)
 
 
-def _balance(record: DataCheck) -> Table:
+def _shown(record: DataCheck) -> list[str]:
+    """The classes that have videos; of many, those with the fewest and the most."""
+    names = [label for label in record.labels if label not in record.unused]
+    if len(names) <= SHOWN:
+        return names
+    names.sort(key=lambda name: sum(split.per_class[name] for split in record.splits))
+    return [*names[: SHOWN // 2], *names[-SHOWN // 2 :]]
+
+
+def _balance(record: DataCheck, names: list[str]) -> Table:
     """A row per class: its videos in every split."""
     from rich.table import Table
     from rich.text import Text
 
-    rows = {
-        label: [split.per_class[label] for split in record.splits]
-        for label in record.labels
-        if label not in record.unused
-    }
-    names = list(rows)
-    if len(names) > SHOWN:
-        names.sort(key=lambda name: sum(rows[name]))
-        names = [*names[: SHOWN // 2], *names[-SHOWN // 2 :]]
-    title = f"{len(names)} of {len(rows)} classes: the fewest and the most videos"
-    table = Table(title=title if len(names) < len(rows) else None, title_justify="left")
+    table = Table()
     table.add_column("class", overflow="fold")
     for split in record.splits:
         table.add_column(Text(split.name), justify="right")
     for name in names:
-        table.add_row(Text(name), *map(str, rows[name]))
+        table.add_row(Text(name), *(str(split.per_class[name]) for split in record.splits))
     return table

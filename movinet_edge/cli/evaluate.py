@@ -120,6 +120,7 @@ def evaluate(
         write(record.to_json())
     if here.leads:
         _notes(record)
+        out().print(_heading(record), highlight=False, soft_wrap=True)
         out().print(table(record))
         if json_file is not None:
             out().print(f"wrote {json_file}", highlight=False, soft_wrap=True)
@@ -130,7 +131,8 @@ def _notes(record: EvalRecord) -> None:
     from movinet_edge.cli.console import err
 
     for video in record.broken:
-        err().print(f"note: skipped {video.path}: {video.reason}", highlight=False, soft_wrap=True)
+        text = f"note: {video.path} is left out: {video.reason}"
+        err().print(text, highlight=False, soft_wrap=True)
     if record.missing:
         text = f"note: {record.missing} videos that {record.data} names are not there"
         err().print(text, highlight=False, soft_wrap=True)
@@ -141,22 +143,6 @@ def table(record: EvalRecord) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    how = {
-        "stream": "every frame once",
-        "clip": f"one clip of {record.frames} frames",
-        "multi-clip": f"up to {record.clips} clips of {record.frames} frames",
-    }[record.protocol]
-    order = "" if record.seed is None else f", shuffled with seed {record.seed}"
-    made = Table(
-        title=f"{record.model}, {record.engine}",
-        caption=f"{record.protocol}: {how}{order}",
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        show_header=False,
-    )
-    made.add_column()
-    made.add_column(justify="right")
     peak = record.peak_memory_bytes
     rows = {
         "top-1": f"{record.top1:.1%}",
@@ -168,9 +154,23 @@ def table(record: EvalRecord) -> Table:
         "weights": f"{record.weights_bytes / 1e6:.1f} MB",
         "state": f"{record.state_bytes / 1e6:.2f} MB",
     }
+    made = Table("", "", box=SIMPLE_HEAD, show_header=False)
+    made.columns[1].justify = "right"
     for name, value in rows.items():
         made.add_row(name, value)
     return made
+
+
+def _heading(record: EvalRecord) -> str:
+    """What was evaluated, and how."""
+    how = {
+        "stream": "every frame once",
+        "clip": f"one clip of {record.frames} frames",
+        "multi-clip": f"up to {record.clips} clips of {record.frames} frames",
+    }[record.protocol]
+    order = "" if record.seed is None else f", shuffled with seed {record.seed}"
+    data = ", ".join([record.data, *record.splits])
+    return f"{record.model}, {record.engine}\n{record.protocol}: {how}{order}; {data}"
 
 
 def limited(videos: VideoSet, limit: int | None) -> VideoSet:

@@ -33,7 +33,8 @@ def export(
         str,
         typer.Argument(
             metavar="CKPT|MODEL",
-            help="A checkpoint (any that import reads), or a model name for untrained weights.",
+            help="A checkpoint (any that import reads, or motion-a0-stream, which comes with the "
+            "project), or a model name for untrained weights.",
             show_default=False,
         ),
     ],
@@ -125,9 +126,13 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
         raise CheckFailed(f"the exported models do not compute what {source} does; see the report")
 
 
+def _is_path(text: str) -> bool:
+    return Path(text).exists() or "/" in text or bool(Path(text).suffix)
+
+
 def _checkpoint(source: str, labels: Path | None, size: int | None) -> Checkpoint:
     from movinet_edge.checkpoints.importer import read_checkpoint, read_labels
-    from movinet_edge.checkpoints.native import Checkpoint
+    from movinet_edge.checkpoints.native import Checkpoint, trained_checkpoints
     from movinet_edge.cli.console import err
     from movinet_edge.errors import BadInput
     from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
@@ -137,7 +142,7 @@ def _checkpoint(source: str, labels: Path | None, size: int | None) -> Checkpoin
         err().print(f"note: {source} has untrained (seeded) weights; its answers mean nothing")
         arch = MODELS[source]
         checkpoint = Checkpoint(seeded_model(arch), default_preprocessing(arch), names)
-    elif Path(source).exists() or "/" in source or Path(source).suffix:
+    elif source in trained_checkpoints() or _is_path(source):
         checkpoint = read_checkpoint(Path(source), names)
     else:
         raise BadInput(

@@ -13,6 +13,7 @@ def models(
     """List the models: parameters, MACs per frame, state bytes, frame rate, published top-1."""
     import json
 
+    from movinet_edge.checkpoints.native import trained_checkpoints
     from movinet_edge.cli.console import out
     from movinet_edge.models.facts import all_model_facts
 
@@ -37,3 +38,5 @@ def models(
             f"{row['published']['top1']:.2f}",
         )
     out().print(table)
+    names = ", ".join(trained_checkpoints())
+    out().print(f"trained, usable by name wherever a checkpoint is: {names}", highlight=False)

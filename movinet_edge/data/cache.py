@@ -89,6 +89,7 @@ class FrameCache:
             with (
                 VideoFile(path, threads=1) as file,
                 atomic_file(place) as work,
+                write_errors(place),
                 work.open("wb") as out,
             ):
                 _write(out, file, short_side)
@@ -111,7 +112,7 @@ def _write(out: BinaryIO, file: VideoFile, short_side: int) -> None:
         if image.shape != shape:
             raise BadVideo(f"{file.path} changes its aspect ratio; convert it to one size")
         clock.append((*time.as_integer_ratio(), *lasts.as_integer_ratio()))
-        out.write(image.data)
+        out.write(np.ascontiguousarray(image).data)
     out.write(np.array(clock, NUMBER).tobytes())
     height, width = shape[:2] if shape else (0, 0)
     stated = (0, 0) if file.stated is None else file.stated.as_integer_ratio()

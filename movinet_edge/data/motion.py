@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,9 +20,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from movinet_edge.bundle import describe_os_error
 from movinet_edge.data.scene import ATTRIBUTES, Scene, Tracks
 from movinet_edge.errors import BadInput
+from movinet_edge.files import new_folder
 
 # Attribute, the class in which it grows, the class in which it shrinks.
 PAIRS = (
@@ -116,7 +113,7 @@ def make_motion(
     """
     todo = list(_untrimmed_jobs(config) if config.untrimmed else _trimmed_jobs(config))
     database = {}
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         for parent in {(folder / job.path).parent for job in todo}:
             parent.mkdir(parents=True, exist_ok=True)
         # "spawn": the caller may have threads.
@@ -136,26 +133,6 @@ def make_motion(
             text = json.dumps({"version": "motion", "database": database}, indent=1)
             (folder / "segments.json").write_text(text + "\n", "utf-8")
     return len(todo)
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block succeeds."""
-    if target.exists():
-        raise BadInput(f"{target} exists already; choose another --out or remove it")
-    work = None
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        yield work
-        work.chmod(0o755)
-        work.rename(target)
-        work = None
-    except OSError as error:
-        raise BadInput(describe_os_error(error, target)) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def _trimmed_jobs(config: MotionConfig) -> Iterator[Job]:

@@ -162,11 +162,11 @@ def _read_folder(folder: Path) -> Source:
 
 
 class _Finder:
-    """Finds what a list names: beside it, in a folder above it, or in a neighbour of those."""
+    """Finds what a list names: beside it or in a folder above; UCF101's in a folder beside its."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, ucf: bool = False):
         here = path.absolute().parent
-        self.bases = [here, *here.parents, *_folders(here), *_folders(here.parent)]
+        self.bases = [here, *here.parents, *(_folders(here.parent) if ucf else ())]
 
     def __call__(self, name: str) -> Path | None:
         return next((p for base in self.bases if (p := base / name).is_file()), None)
@@ -199,7 +199,8 @@ def _complete(source: Source) -> Source:
 def _read_txt(path: Path) -> Source:
     """``path label`` per line; without a label, the folder of the video is its class."""
     classes = _ucf_classes(path.parent / UCF_CLASSES)
-    source, find = Source(classes=classes, numbered=bool(classes)), _Finder(path)
+    ucf = bool(classes)
+    source, find = Source(classes=classes, numbered=ucf), _Finder(path, ucf)
     for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
             continue
@@ -209,7 +210,7 @@ def _read_txt(path: Path) -> Source:
             _wrong_line(source, path, number, what)
             continue
         name, label = match["path"], match["label"] or Path(match["path"]).parent.name
-        if classes and label.isdecimal():
+        if ucf and label.isdecimal():
             if not 1 <= int(label) <= len(classes):
                 what = f"has the class {label}, but {UCF_CLASSES} has 1 to {len(classes)}"
                 _wrong_line(source, path, number, f"{what}; correct one of them")

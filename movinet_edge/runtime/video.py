@@ -21,6 +21,9 @@ CAMERA = "camera:"
 TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 COVER = Disposition.attached_pic
 ZERO = Fraction(0)
+# Newer PyAV starts a thread per core for every picture, which takes longer than to convert it,
+# and which a process that is forked off would wait for in vain.
+ALONE = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 # Formats that have a time for every picture; elsewhere some are guessed from those before.
 INDEXED = {"mp4", "matroska"}
 # What is sooner than this, in seconds, is decoded faster than sought.
@@ -229,7 +232,7 @@ def _open(path: Path, threads: int) -> tuple[Any, Any]:
 
 def upright(frame: Any) -> np.ndarray:
     """RGB [H, W, 3] of a decoded frame, turned and mirrored as its display matrix says."""
-    image = frame.to_ndarray(format="rgb24")
+    image = frame.to_ndarray(format="rgb24", **ALONE)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image

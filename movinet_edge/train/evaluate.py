@@ -6,6 +6,7 @@ and all processes return the same record.
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ class EvalRecord(Record):
     model: str
     engine: str
     data: str
+    splits: tuple[str, ...]
     protocol: ProtocolName
     frames: int | None
     clips: int
@@ -127,9 +129,10 @@ def evaluate(
         broken=[b for s in shares for b in s.broken],
     )
     if not total.videos:
+        first = total.broken[0]
         raise BadInput(
-            f"none of the {len(total.broken)} videos of {videos.source} can be read "
-            f"(the first: {total.broken[0].reason})"
+            f"none of the {len(total.broken)} videos can be used ({first.path}: {first.reason}); "
+            "look at the data with movinet-edge data check"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a process may have had no video
@@ -208,7 +211,9 @@ def _pass(
 ) -> Share:
     """Every video of this process's share, once."""
     share, (rank, ranks) = Share(), place()
-    mine = range(rank, len(videos.videos), ranks)
+    mine = range(rank, len(videos), ranks)
+    # Threads of libav that garbage holds could not be joined by a forked worker.
+    gc.collect()
     loader: DataLoader[Clip | Broken] = DataLoader(
         EvalVideos(videos, contract),
         batch_size=None,
@@ -259,6 +264,7 @@ def _record(
         model=predictor.name,
         engine=predictor.engine,
         data=str(videos.source),
+        splits=tuple(sorted({v.split for v in videos.videos if v.split is not None})),
         protocol=protocol.name,
         frames=protocol.frames,
         clips=protocol.clips,

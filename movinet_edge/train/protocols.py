@@ -139,7 +139,7 @@ class TorchPredictor(Predictor):
                 f"{model.arch.name} sees whole clips and does not stream; use --protocol clip"
             )
         self.model, self.device, self.amp = model, device, amp
-        self.protocol = with_default_frames(protocol, model.arch.clip_frames)
+        self.protocol = _with_frames(protocol, model.arch.clip_frames)
         self.name, self.classes = model.arch.name, model.arch.classes
         self.engine = f"torch {torch.__version__} ({device.type})"
         self.weights_bytes = weights_bytes(model)
@@ -226,7 +226,7 @@ def plan_macs(plan: Plan, graphs: dict[str, Graph], frames: int) -> int:
     return total
 
 
-def with_default_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
+def _with_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
     """`protocol` with the length of its clips, if it was left open."""
     if protocol.name == "stream":
         return EvalProtocol("stream", None, 1)
@@ -242,9 +242,9 @@ def _for_bundle(protocol: EvalProtocol, bundle: Bundle) -> EvalProtocol:
     every, frames = map(max, zip(*turns, strict=True))
     if frames == 1:
         if protocol.name == "stream" or protocol.frames is not None:
-            return with_default_frames(protocol, 1)
+            return _with_frames(protocol, 1)
         arch = arch_from_record(manifest.provenance.architecture)
-        return with_default_frames(protocol, every * arch.clip_frames)
+        return _with_frames(protocol, every * arch.clip_frames)
     whole = every * frames
     if protocol.name == "stream":
         raise BadInput(
@@ -256,4 +256,4 @@ def _for_bundle(protocol: EvalProtocol, bundle: Bundle) -> EvalProtocol:
             f"{bundle.path} takes clips of exactly {whole} frames, not {protocol.frames}; "
             "leave out --frames"
         )
-    return with_default_frames(protocol, whole)
+    return _with_frames(protocol, whole)

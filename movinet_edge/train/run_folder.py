@@ -8,7 +8,6 @@ aside and renamed, so a kill or a full disk leaves the one before.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from movinet_edge.bundle import Record, describe_os_error
-from movinet_edge.checkpoints.native import Checkpoint, write_checkpoint
+from movinet_edge.bundle import Record
+from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
+from movinet_edge.files import atomic_file, write_errors
 from movinet_edge.train.recipe import Recipe
 
 RUN, STATE, LAST, BEST = "run.json", "state.pt", "last.safetensors", "best.safetensors"
@@ -53,12 +53,10 @@ class RunFolder:
             raise BadInput(
                 f"{self.path} exists already; continue it with --resume or choose another --out"
             )
-        try:
+        with write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             record = RunRecord(recipe=recipe, data=str(data.resolve()))
             (self.path / RUN).write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise BadInput(describe_os_error(error, self.path)) from error
 
     def record(self) -> RunRecord:
         """How the run was begun.
@@ -89,28 +87,20 @@ class RunFolder:
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the state to resume from."""
-        work = self.path / f".{STATE}.{os.getpid()}"
-        try:
-            with work.open("wb") as file:
-                torch.save(dict(state), file)
-            work.replace(self.path / STATE)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-            raise BadInput(self._unwritten(error, STATE)) from error
-        finally:
-            work.unlink(missing_ok=True)
+        path = self.path / STATE
+        with atomic_file(path) as work:
+            try:
+                torch.save(dict(state), work)
+            except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+                kept = "; the state before is kept" if path.exists() else ""
+                raise BadInput(
+                    f"{path} was not written: is the disk full?{kept}; free some space and go on "
+                    "with --resume"
+                ) from error
 
     def save_checkpoint(self, checkpoint: Checkpoint, name: str) -> None:
         """Replace a checkpoint of the run."""
-        try:
-            write_checkpoint(checkpoint, self.path / name)
-        except OSError as error:
-            raise BadInput(self._unwritten(error, name)) from error
-
-    def _unwritten(self, error: Exception, name: str) -> str:
-        if not isinstance(error, OSError):
-            error = error.__context__ if isinstance(error.__context__, OSError) else OSError(28, "")
-        kept = " (the one before is kept)" if (self.path / name).exists() else ""
-        return describe_os_error(error, self.path / name) + kept + "; then --resume"
+        save_checkpoint(checkpoint, self.path / name)
 
     def log(self, name: str, row: Mapping[str, float]) -> None:
         """Append a row to ``log.csv`` or ``epochs.csv`` and to TensorBoard.
@@ -118,7 +108,7 @@ class RunFolder:
         Both have a column `step`; TensorBoard shows the other columns over it.
         """
         path = self.path / name
-        try:
+        with write_errors(path):
             new = not path.exists()
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, list(row))
@@ -131,8 +121,6 @@ class RunFolder:
             for key, value in row.items():
                 if key != "step":
                     board.add_scalar(f"{path.stem}/{key}", value, int(row["step"]))
-        except OSError as error:
-            raise BadInput(describe_os_error(error, path)) from error
 
     def forget_after(self, step: int) -> None:
         """Cut from the logs what a resumed run will do again."""
@@ -145,9 +133,8 @@ class RunFolder:
             # A kill may have left half a line.
             whole = [row for row in rows if row.count(",") == head.count(",")]
             kept = [row for row in whole if float(row.split(",")[at]) <= step]
-            work = path.with_suffix(".tmp")
-            work.write_text("".join(f"{line}\n" for line in [head, *kept]), "utf-8")
-            work.replace(path)
+            with atomic_file(path) as work, write_errors(path):
+                work.write_text("".join(f"{line}\n" for line in [head, *kept]), "utf-8")
 
     def _board(self) -> Any:
         if self._writer is None:
