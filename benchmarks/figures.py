@@ -1,7 +1,7 @@
 """The README's table, figure and terminal capture, made again from committed records.
 
-``python -m movinet_edge.benchmarks.figures`` draws the table (between its markers in README.md)
-and ``docs/figures/latency.svg`` from ``benchmarks/results/*.json``. With ``--capture BUNDLE
+``python -m movinet_edge.benchmarks.figures`` draws the tables (between their marks in README.md)
+and ``docs/figures/*.svg`` from ``benchmarks/results``. With ``--capture BUNDLE
 VIDEO`` it also runs ``verify`` and ``run`` on them and records what the terminal shows.
 """
 
@@ -14,13 +14,19 @@ from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.record import Measurement, Report
-from movinet_edge.benchmarks.training_figures import draw_memory, draw_protocols, motion_records
+from movinet_edge.benchmarks.training_figures import (
+    draw_memory,
+    draw_protocols,
+    motion_records,
+    motion_table,
+)
 from movinet_edge.benchmarks.training_memory import MemoryReport
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = ROOT / "docs" / "figures"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+LATENCY = "<!-- results: begin -->", "<!-- results: end -->"
+MOTION = "<!-- motion: begin -->", "<!-- motion: end -->"
 
 
 def reports() -> dict[str, Report]:
@@ -73,14 +79,15 @@ def table(found: dict[str, Report]) -> str:
     return "\n".join(lines)
 
 
-def write_table(found: dict[str, Report]) -> None:
+def write_table(marks: tuple[str, str], text: str) -> None:
+    """Put `text` between two marks of the README."""
     readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"README.md lacks the marks {BEGIN} and {END}")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", "utf-8")
+    old, (begin, end) = readme.read_text("utf-8"), marks
+    if begin not in old or end not in old:
+        raise ValueError(f"README.md lacks the marks {begin} and {end}")
+    before, _, rest = old.partition(begin)
+    _, _, after = rest.partition(end)
+    readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 def draw_latency(report: Report, path: Path) -> None:
@@ -130,14 +137,16 @@ def draw_training() -> None:
         (RESULTS / "training" / "memory.json").read_text("utf-8")
     )
     draw_memory(memory, FIGURES / "training_memory.svg")
-    draw_protocols(motion_records(), FIGURES / "protocols.svg")
+    records = motion_records()
+    draw_protocols(records, FIGURES / "protocols.svg")
+    write_table(MOTION, motion_table(records))
 
 
 def main() -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     found = reports()
     if found:
-        write_table(found)
+        write_table(LATENCY, table(found))
         draw_latency(next(iter(found.values())), FIGURES / "latency.svg")
     draw_training()
     if sys.argv[1:2] == ["--capture"]:

@@ -1,8 +1,8 @@
 """The motion comparisons: one pass against many clips, temporal ensembles, exported bundles.
 
-``python -m movinet_edge.benchmarks.motion DATA RUNS`` evaluates the checkpoints that the shipped
-recipes trained (``RUNS/half-a``, ``half-b``, ``stream`` and ``base``; how: the card of
-``motion-a0-stream``) on the test split of DATA and writes a record each to
+``python -m movinet_edge.benchmarks.motion DATA RUNS`` evaluates the shipped checkpoint and those
+it is compared with (``RUNS/half-a``, ``half-b`` and ``base``; the card of ``motion-a0-stream`` says
+how they are trained) on the test split of DATA and writes a record each to
 ``benchmarks/results/motion/``.
 """
 

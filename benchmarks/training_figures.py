@@ -27,6 +27,40 @@ def motion_records() -> dict[str, EvalRecord]:
     }
 
 
+# The README's table: record, what it is.
+ROWS = {
+    "stream": "stream, one pass",
+    "litert": "the same, exported, LiteRT",
+    "onnxruntime": "the same, exported, ONNX Runtime",
+    "stream-shuffled": "stream, frames shuffled",
+    "single-frame": "stream model, one frame",
+    "base-multi-clip": "base model, many clips of 8 frames",
+    "base-clip": "base model, one clip of 8 frames",
+    "member-a": "half frame rate, member A",
+    "member-b": "half frame rate, member B",
+    "ensemble": "temporal ensemble of both, exported, LiteRT",
+}
+
+
+def motion_table(records: dict[str, EvalRecord]) -> str:
+    """Markdown rows of the evaluations on the motion videos."""
+    lines = ["| what | top-1 | MMAC per video | peak MB |", "|---|---|---|---|"]
+    for name, text in ROWS.items():
+        record = records[name]
+        peak = record.peak_memory_bytes
+        memory = "–" if peak is None else f"{peak / MEGABYTE:.1f}"
+        work = record.macs_per_video / 1e6
+        lines.append(f"| {text} | {100 * record.top1:.1f} % | {work:.0f} | {memory} |")
+    first = next(iter(records.values()))
+    chance = 100 / len(first.labels)
+    lines += [
+        "",
+        f"{first.videos} videos of {len(first.labels)} classes (chance: {chance:.1f} %). Peak: "
+        "inputs, activations and states of one video in PyTorch, beside the weights.",
+    ]
+    return "\n".join(lines)
+
+
 def draw_memory(report: MemoryReport, path: Path) -> None:
     """Peak training memory over the clip's length."""
     with chart(path, (8, 3.6)) as axes:

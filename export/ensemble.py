@@ -35,7 +35,11 @@ class Shared:
 
 
 SHARED = (
-    Shared("architecture", lambda c: c.arch.model_dump(), "train them with one architecture"),
+    Shared(
+        "architecture",
+        lambda c: c.arch.model_dump(exclude={"frames", "dropout", "drop_path"}),  # of training only
+        "train them with one architecture",
+    ),
     Shared(
         "preprocessing",
         lambda c: c.preprocessing.model_dump(),

@@ -54,7 +54,7 @@ def test_only_one_attribute_goes_one_way() -> None:
 
 
 def test_a_frame_says_nothing_about_the_class() -> None:
-    """The middle frame's attributes have the same distribution in every class."""
+    """Its attributes have the same distribution in every class."""
     for action in ACTIONS:
         rng = np.random.default_rng(7)
         values = {name: [] for name in ATTRIBUTES}

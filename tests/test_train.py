@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from movinet_edge.checkpoints.native import load_checkpoint
+from movinet_edge.cli.main import main
 from movinet_edge.data.motion import encode
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet_table import published_arch
@@ -24,9 +27,10 @@ from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.train.memory import peak_memory
 from movinet_edge.train.optim import averaged, make_schedule, parameter_groups
-from movinet_edge.train.recipe import make_recipe
+from movinet_edge.train.recipe import make_recipe, read_recipe, shipped_recipes
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.subclips import clip_backward
+from movinet_edge.train.transfer import starting_point
 
 SIDE = 32
 
@@ -126,16 +130,16 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert rates[-1] < 0.01
 
 
-def test_averaged_weights_move_towards_the_model() -> None:
+def test_averaged_weights_follow_the_model() -> None:
     model = nn.Linear(2, 2)
     ema = averaged(model, 0.9)
+    ema.update_parameters(model)  # the first one is a copy
     before = ema.module.weight.detach().clone()
     with torch.no_grad():
         model.weight += 1
-    for _ in range(3):
-        ema.update_parameters(model)
-    moved = (ema.module.weight - before).mean()
-    assert 0 < moved <= 1
+    ema.update_parameters(model)
+    kept = (1 + 1) / (10 + 1)  # the decay grows with the number of updates
+    torch.testing.assert_close(ema.module.weight - before, torch.full((2, 2), 1 - kept))
 
 
 # Whole runs, as a user starts them.
@@ -222,8 +226,9 @@ def test_a_killed_run_resumes_to_the_same_weights(
     expected = weights(finished)
     for name, value in weights(run).items():
         assert torch.equal(value, expected[name]), name
-    losses = [row["loss"] for row in log(run)]
-    assert losses == [row["loss"] for row in log(finished)]
+    for name in ("log.csv", "epochs.csv"):
+        figures = [(row["step"], row["loss"]) for row in log(run, name)]
+        assert figures == [(row["step"], row["loss"]) for row in log(finished, name)]
 
 
 def test_workers_do_not_change_the_weights(finished: Path, colours: Path, tmp_path: Path) -> None:
@@ -268,37 +273,113 @@ def test_a_new_head_keeps_the_body(finished: Path, colours: Path, tmp_path: Path
             assert torch.equal(value, before[name]) != learned, name
 
 
-def refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert result.returncode == 2, result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: "), result.stderr
-    assert all(word in last for word in words), last
+def test_a_base_model_trains_in_mixed_precision_beside_a_broken_video(
+    colours: Path, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(colours, data)
+    (data / "train" / "dark" / "broken.mp4").write_bytes(b"no video")
+    words = f"{SMALL.replace('stream', 'base')} --precision bf16 --set channels_last=true"
+    result = train("--data", data, "--out", run, "--cache", tmp_path / "cache", *words.split())
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("broken.mp4") == 1
+    assert [row["skipped_videos"] for row in log(run, "epochs.csv")] == ["1", "1", "1"]
+    checkpoint = load_checkpoint(run / "best.safetensors")
+    assert (checkpoint.arch.causal, checkpoint.arch.clip_frames) == (False, 4)
 
 
-def test_bad_input_is_one_sentence(finished: Path, colours: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    small = SMALL.split()
-    refused(train("--data", colours, "--out", finished, *small), "exists already", "--resume")
-    refused(train("--out", out, *small), "--data")
-    refused(train("--data", colours, "--out", out), "which model")
-    refused(train("--out", out, "--resume"), "no training run")
-    refused(
-        train("--out", finished, "--resume", "--lr", "0.5"), "another recipe", "lr 0.001 -> 0.5"
-    )
-    refused(train("--data", colours, "--out", out, *small, "--subclips", "3"), "cannot be cut")
-    refused(train("--data", colours, "--out", out, *small, "--set", "lrr=3"), "lrr")
-    refused(train("--data", colours, "--out", out, "--model", "a9-stream"), "unknown model")
-    refused(train("--data", colours, "--out", out, "--recipe", "nope"), "no recipe nope")
-    refused(train("--data", colours, "--out", out, *small, "--freeze", "b9"), "b9")
+def test_validation_elsewhere_is_remembered(colours: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = [*SMALL.split(), "--epochs", "1", "--val", str(colours)]
+    assert train("--data", colours / "train", "--out", run, *words).returncode == 0
+    (run / "state.pt").unlink()  # as if killed before the first save
+    result = train("--out", run, "--resume", "--threads", "1")
+    assert result.returncode == 0, result.stderr
+    (row,) = log(run, "epochs.csv")
+    assert 0 <= float(row["val_top1"]) <= 1
+
+
+def test_the_order_of_classes_does_not_cost_the_head(finished: Path) -> None:
     init = finished / "best.safetensors"
-    mismatched = train("--data", colours, "--out", out, "--init", init, "--model", "a1-stream")
-    refused(mismatched, "movinet-a0-stream, not a movinet-a1-stream")
-    other = tmp_path / "other" / "train"
-    other.mkdir(parents=True)
-    (other / "empty").mkdir()
-    refused(train("--data", tmp_path / "other", "--out", out, *small), "empty")
-    refused(train("--data", colours / "val", "--out", finished, "--resume"), "other videos")
+    before = load_checkpoint(init)
+    recipe = make_recipe({"init": str(init)})
+    after = starting_point(recipe, ["light", "dark"])
+    clip = clip_of(4)
+    with torch.no_grad():
+        torch.testing.assert_close(after.model(clip)[0].flip(-1), before.model(clip)[0])
+
+
+def test_recipes_extend_files_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "base.toml"\nlr = 0.5\n')
+    (tmp_path / "base.toml").write_text('extends = "motion-a0-half"\nlr = 0.25\nbatch = 2\n')
+    recipe = read_recipe(str(tmp_path / "mine.toml"), {"epochs": 7})
+    shipped = read_recipe("motion-a0-half", {})
+    assert recipe == shipped.model_copy(update={"lr": 0.5, "batch": 2, "epochs": 7})
+    assert all(read_recipe(name, {}).model for name in shipped_recipes())
+
+
+Refusal = Callable[..., None]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refusal:
+    """``refused(words of the command, *what the sentence says)``: exit 2 and one sentence."""
+
+    def check(words: Sequence[str | Path], *texts: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["movinet-edge", "train", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        last = capfd.readouterr().err.strip().splitlines()[-1]
+        assert stopped.value.code == 2, last
+        assert last.startswith("error: ")
+        assert all(text in last for text in texts), last
+
+    return check
+
+
+def test_bad_input_is_one_sentence(
+    refused: Refusal, finished: Path, colours: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    new = ["--device", "cpu", "--workers", "0", "--data", colours, "--out", out]
+    small = [*new, *SMALL.split()]
+    init = finished / "best.safetensors"
+    refused([*small, "--out", finished], "exists already", "--resume")
+    refused(["--out", out, *SMALL.split()], "--data")
+    refused(new, "which model")
+    refused(["--out", out, "--resume"], "no training run")
+    refused(["--out", finished, "--resume", "--lr", "0.5"], "another recipe", "lr 0.001 -> 0.5")
+    refused([*small, "--subclips", "3"], "cannot be cut")
+    refused([*small, "--set", "lrr=3"], "lrr")
+    refused([*small, "--set", "crop_ratio=[2, 1]"], "crop_ratio", "smaller one first")
+    refused([*small, "--set", "nonsense"], "KEY=VALUE")
+    refused([*new, "--model", "a9-stream"], "unknown model")
+    refused([*new, "--recipe", "nope"], "no recipe nope")
+    refused([*new, "--recipe", init], "no readable TOML")
+    refused([*small, "--freeze", "b9"], "b9")
+    refused([*new, "--init", init, "--model", "a1-stream"], "movinet-a0-stream, not a")
+    refused([*small, "--data", colours / "train" / "dark"], "dark")
+    (tmp_path / "one").mkdir()
+    os.symlink(colours / "train" / "dark", tmp_path / "one" / "dark")
+    refused([*small, "--data", tmp_path / "one"], "one class")
+    refused([*small, "--device", "tpu"], "tpu")
+    refused(
+        ["--out", finished, "--resume", "--data", colours / "val", "--device", "cpu"],
+        "other videos",
+    )
     assert not out.exists()
+
+
+def test_unusable_videos_are_one_sentence(refused: Refusal, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for label in ("a", "b"):
+        (data / label).mkdir(parents=True)
+        still = moving_pattern(1, 48, 48, seed=0)
+        encode(still, data / label / "still.mp4", crf=25)
+    words = ["--device", "cpu", "--workers", "0", "--data", data, "--out", tmp_path / "run"]
+    refused([*words, *SMALL.split()], "one frame")
+    (data / "c").mkdir()
+    refused([*words, *SMALL.split(), "--out", tmp_path / "other"], "c", "empty")
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(finished: Path) -> None:

@@ -84,31 +84,42 @@ def train(
     from movinet_edge.errors import BadInput
     from movinet_edge.train.parallel import world
     from movinet_edge.train.recipe import read_recipe
-    from movinet_edge.train.run_folder import BEST, RunFolder
+    from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
     from movinet_edge.train.trainer import Trainer, TrainOptions
 
     if threads:
         torch.set_num_threads(threads)
     fields = {key: value for key, value in given.items() if value is not None}
+    if init is not None and Path(init).exists():
+        fields["init"] = str(Path(init).resolve())  # a run may be resumed from elsewhere
     folder = RunFolder(out)
-    if resume:
-        begun = folder.record()
+    begun = folder.record() if resume else None
+    if begun is not None:
         chosen = _same_recipe(begun.recipe, recipe, fields)
         data = data or Path(begun.data)
+        val = val or (Path(begun.val) if begun.val else None)
     else:
+        folder.check_new()
         chosen = read_recipe(recipe, fields)
     if data is None:
         raise BadInput("say where the videos are with --data")
     with world(device) as here:
         videos, held_out = _videos(data, val)
+        if here.leads and videos.missing:
+            _note(f"{len(videos.missing)} videos that {data} names are not there")
         options = TrainOptions(workers, cache, save_every, log_every)
         trainer = Trainer(chosen, videos, held_out, folder, here, options, _note)
-        if resume:
+        if begun is not None:
             trainer.resume()
         elif here.leads:
-            folder.begin(chosen, data)
+            validation = str(val.resolve()) if val else None
+            folder.begin(RunRecord(recipe=chosen, data=str(data.resolve()), val=validation))
         with _progress(here.leads) as tell:
-            record = trainer.run(tell)
+            try:
+                record = trainer.run(tell)
+            except KeyboardInterrupt:
+                _note(f"stopped; movinet-edge train --out {out} --resume goes on")
+                raise
     if here.leads:
         if record is not None:
             console().print(f"validation top-1 {record.top1:.1%} of {record.videos} videos")
@@ -156,13 +167,16 @@ def _same_recipe(running: Recipe, name: str | None, fields: dict[str, Any]) -> R
 def _videos(data: Path, val: Path | None) -> tuple[VideoSet, VideoSet | None]:
     """Training and validation videos, of the same classes."""
     from movinet_edge.data.listing import has_split, read_video_set
+    from movinet_edge.errors import BadInput
 
-    videos = read_video_set(data, "train" if has_split(data, "train") else None)
+    train, held_out = (has_split(data, split) for split in ("train", "val"))
+    if not train and (held_out or has_split(data, "test")):
+        raise BadInput(f"{data} has splits but none to train on; name one of them train")
+    videos = read_video_set(data, "train" if train else None)
     if val is not None:
-        return videos, read_video_set(val, None, videos.labels)
-    if has_split(data, "train") and has_split(data, "val"):
-        return videos, read_video_set(data, "val", videos.labels)
-    return videos, None
+        split = next((name for name in ("val", "test") if has_split(val, name)), None)
+        return videos, read_video_set(val, split, videos.labels)
+    return videos, read_video_set(data, "val", videos.labels) if held_out else None
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Procedural motion videos: real encoded clips whose classes only temporal order can tell.
 
 Classes come in pairs that are each other's reversal in time (opening and closing). Every scene
-shows the same things at random places; in a clip of a class one attribute goes one way, one or
-two others swing to and fro over the same range, the rest stand still. So one frame says nothing
+shows the same things at random places; in a clip of a class one attribute goes one way, another
+swings to and fro over the same range, the rest stand still. So one frame says nothing
 about the class, and all frames without their order leave several pairs and both directions
 possible.
 """
@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,15 +25,15 @@ from movinet_edge.data.scene import ATTRIBUTES, Scene, Tracks
 from movinet_edge.errors import BadInput
 from movinet_edge.files import new_folder
 
-# Attribute, the class in which it grows, the class in which it shrinks.
+# Attribute, the class in which it grows, the class in which it shrinks; the hardest pair last.
 PAIRS = (
     ("across", "moving right", "moving left"),
     ("height", "moving down", "moving up"),
-    ("turn", "turning clockwise", "turning counter-clockwise"),
     ("size", "approaching", "retreating"),
     ("doors", "opening", "closing"),
     ("lift", "picking up", "putting down"),
     ("light", "lighting up", "going dark"),
+    ("turn", "turning clockwise", "turning counter-clockwise"),
 )
 FRAME_RATE = 20
 SECONDS = 3.2  # of a trimmed clip
@@ -46,6 +47,11 @@ class Action:
     label: str
     attribute: str
     backwards: bool
+
+    @property
+    def key(self) -> int:
+        """A number of its own, from 0 on."""
+        return 2 * ATTRIBUTES.index(self.attribute) + self.backwards
 
 
 ACTIONS = tuple(
@@ -112,27 +118,41 @@ def make_motion(
         BadInput: `out` exists already or cannot be written.
     """
     todo = list(_untrimmed_jobs(config) if config.untrimmed else _trimmed_jobs(config))
-    database = {}
     with new_folder(out) as folder:
         for parent in {(folder / job.path).parent for job in todo}:
             parent.mkdir(parents=True, exist_ok=True)
-        # "spawn": the caller may have threads.
-        with ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool:
-            tasks = [pool.submit(_write, config, job, str(folder / job.path)) for job in todo]
-            for done, (job, task) in enumerate(zip(todo, tasks, strict=True), start=1):
-                segments, seconds = task.result()
-                database[job.path] = {
-                    "subset": job.split,
-                    "duration": seconds,
-                    "annotations": segments,
-                }
-                progress(done, len(todo))
+        database = _write_all(config, todo, folder, jobs, progress)
         facts = {"kind": "motion", **asdict(config), "labels": [a.label for a in config.actions]}
         (folder / "dataset.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
         if config.untrimmed:
             text = json.dumps({"version": "motion", "database": database}, indent=1)
             (folder / "segments.json").write_text(text + "\n", "utf-8")
     return len(todo)
+
+
+def _write_all(
+    config: MotionConfig,
+    todo: list[Job],
+    folder: Path,
+    jobs: int | None,
+    progress: Callable[[int, int], None],
+) -> dict[str, object]:
+    """Write all videos; returns ActivityNet's entry of each."""
+    database: dict[str, object] = {}
+    # "spawn": the caller may have threads.
+    pool = ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn"))
+    try:
+        tasks = [pool.submit(_write, config, job, str(folder / job.path)) for job in todo]
+        for done, (job, task) in enumerate(zip(todo, tasks, strict=True), start=1):
+            segments, seconds = task.result()
+            entry = {"subset": job.split, "duration": seconds, "annotations": segments}
+            database[job.path] = entry
+            progress(done, len(todo))
+    except BrokenProcessPool:
+        raise BadInput("a drawing process was killed (out of memory?); use --jobs 1") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return database
 
 
 def _trimmed_jobs(config: MotionConfig) -> Iterator[Job]:
@@ -154,12 +174,13 @@ def _untrimmed_jobs(config: MotionConfig) -> Iterator[Job]:
 
 def _write(config: MotionConfig, job: Job, path: str) -> tuple[list[dict[str, object]], float]:
     """Render and encode one video; returns its segments and its duration in seconds."""
-    class_key = len(ACTIONS) if job.action is None else job.action
-    rng = np.random.default_rng([config.seed, class_key, job.number])
-    if job.action is None:
+    action = None if job.action is None else config.actions[job.action]
+    # A class has the same videos whatever other classes there are.
+    key = len(ACTIONS) if action is None else action.key
+    rng = np.random.default_rng([config.seed, key, job.number])
+    if action is None:
         tracks, segments = untrimmed_tracks(config.actions, rng)
     else:
-        action = config.actions[job.action]
         tracks = clip_tracks(action, int(SECONDS * FRAME_RATE), rng)
         segments = [{"segment": [0.0, SECONDS], "label": action.label}]
     video = render(tracks, config.size, rng)

@@ -174,6 +174,7 @@ class MoViNetArch(BaseModel):
     classes: int = Field(600, ge=1)
     hidden: int = Field(2048, ge=1)  # width of the classifier's hidden layer
     resolution: int = Field(172, ge=32)
+    frames: int | None = Field(None, ge=1)  # of a training clip, where not as published
     dropout: float = Field(0.2, ge=0, lt=1)
     drop_path: float = Field(0.2, ge=0, lt=1)
 
@@ -191,7 +192,7 @@ class MoViNetArch(BaseModel):
 
     @property
     def clip_frames(self) -> int:
-        return self.table.frames
+        return self.frames or self.table.frames
 
 
 def published_arch(variant: VariantName, causal: bool, **changes: object) -> MoViNetArch:

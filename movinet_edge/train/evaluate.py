@@ -212,8 +212,8 @@ def _pass(
     """Every video of this process's share, once."""
     share, (rank, ranks) = Share(), place()
     mine = range(rank, len(videos), ranks)
-    # Threads of libav that garbage holds could not be joined by a forked worker.
-    gc.collect()
+    if options.workers:  # garbage may hold threads of libav, which a fork could not join
+        gc.collect()
     loader: DataLoader[Clip | Broken] = DataLoader(
         EvalVideos(videos, contract),
         batch_size=None,

@@ -36,12 +36,19 @@ class World:
             value /= self.size
         return value
 
+    def total(self, number: int) -> int:
+        """The sum of all processes' numbers."""
+        return self._reduced(number, dist.ReduceOp.SUM)
+
     def smallest(self, number: int) -> int:
         """The smallest of all processes' numbers."""
+        return self._reduced(number, dist.ReduceOp.MIN)
+
+    def _reduced(self, number: int, how: dist.ReduceOp.RedOpType) -> int:
         if self.size == 1:
             return number
         value = torch.tensor(number, device=self.device)
-        dist.all_reduce(value, dist.ReduceOp.MIN)
+        dist.all_reduce(value, how)
         return int(value)
 
 
@@ -64,16 +71,17 @@ def world(device: str | None = None) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
+        if local >= torch.cuda.device_count():
+            raise BadInput(f"there are {torch.cuda.device_count()} GPUs; start as many processes")
         torch.cuda.set_device(chosen)
     # Whoever called may have joined already; then leaving is theirs, too.
     joins = size > 1 and not dist.is_initialized()
     if joins:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo")
-    try:
-        yield World(dist.get_rank() if size > 1 else 0, size, chosen)
-    finally:
-        if joins:
-            dist.destroy_process_group()
+    yield World(dist.get_rank() if size > 1 else 0, size, chosen)
+    # Not after an error: the others are not there to say goodbye to.
+    if joins:
+        dist.destroy_process_group()
 
 
 class SyncNorm(nn.BatchNorm2d):
@@ -85,6 +93,7 @@ class SyncNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        dtype, x = x.dtype, x.float()  # sums of squares need all the bits
         count = x.new_tensor([x.numel() / x.shape[1]])
         sums = all_reduce(torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count]))
         mean, square = sums[:-1].view(2, -1) / sums[-1]
@@ -99,7 +108,7 @@ class SyncNorm(nn.BatchNorm2d):
             self.running_var.lerp_(unbiased, self.momentum)
             self.num_batches_tracked += 1
         gain = self.weight * (variance + self.eps).rsqrt()
-        return x * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]
+        return (x * gain[:, None, None] + (self.bias - mean * gain)[:, None, None]).to(dtype)
 
 
 def synchronise_norms(model: nn.Module, device: torch.device) -> nn.Module:

@@ -12,9 +12,9 @@ import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from movinet_edge.bundle import Record
 from movinet_edge.errors import BadInput
@@ -22,8 +22,19 @@ from movinet_edge.errors import BadInput
 FOLDER = "recipes"
 
 
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < pair[0] <= pair[1]:
+        raise ValueError(f"{list(pair)} is no range of positive numbers, smaller one first")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
 class Recipe(Record):
     """How to train. Sides are pixels, rates are per second, epochs count passes over the data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # What is trained. Without a model, `init` decides the architecture.
     model: str | None = None
@@ -45,8 +56,8 @@ class Recipe(Record):
     short_side: int | None = Field(None, ge=32)
     subclips: int = Field(1, ge=1)
     gradients: Literal["stop", "keep"] = "stop"
-    crop_scale: tuple[float, float] = (0.3, 1.0)
-    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    crop_scale: Range = (0.3, 1.0)  # of the area
+    crop_ratio: Range = (0.75, 4 / 3)  # width by height
     flip: bool = True
     brightness: float = Field(0.0, ge=0, le=1)
     contrast: float = Field(0.0, ge=0, le=1)
@@ -71,6 +82,8 @@ class Recipe(Record):
     def _is_consistent(self) -> Self:
         if self.model is None and self.init is None:
             raise ValueError("say which model to train: a model name or a checkpoint to start from")
+        if self.crop_scale[1] > 1:
+            raise ValueError(f"a crop cannot have more than all of the area ({self.crop_scale[1]})")
         if self.frames % self.subclips:
             raise ValueError(f"{self.frames} frames cannot be cut into {self.subclips} sub-clips")
         return self
@@ -97,21 +110,27 @@ def read_recipe(source: str | None, changes: Mapping[str, Any]) -> Recipe:
     return make_recipe(fields | dict(changes))
 
 
-def _read_toml(source: str) -> dict[str, Any]:
+def _read_toml(source: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
     """The fields of a recipe, on top of those of the recipe it ``extends``."""
-    if source in shipped_recipes():
-        text = (resources.files("movinet_edge.train") / FOLDER / f"{source}.toml").read_text()
-    elif Path(source).is_file():
-        text = Path(source).read_text("utf-8")
-    else:
-        names = ", ".join(shipped_recipes())
-        raise BadInput(f"there is no recipe {source}; name a .toml file or one of {names}")
+    if source in below:
+        raise BadInput(f"the recipe {source} extends itself")
     try:
+        if source in shipped_recipes():
+            text = (resources.files("movinet_edge.train") / FOLDER / f"{source}.toml").read_text()
+        elif Path(source).is_file():
+            text = Path(source).read_text("utf-8")
+        else:
+            names = ", ".join(shipped_recipes())
+            raise BadInput(f"there is no recipe {source}; name a .toml file or one of {names}")
         fields = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{source} is no TOML file: {error}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{source} is no readable TOML file ({error})") from None
     base = fields.pop("extends", None)
-    return fields if base is None else _read_toml(base) | fields
+    if base is None:
+        return fields
+    beside = Path(source).parent / str(base)
+    name = str(beside) if beside.is_file() else str(base)
+    return _read_toml(name, (*below, source)) | fields
 
 
 def make_recipe(fields: Mapping[str, Any]) -> Recipe:

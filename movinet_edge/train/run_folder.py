@@ -30,6 +30,7 @@ class RunRecord(Record):
 
     recipe: Recipe
     data: str
+    val: str | None = None
 
 
 class RunFolder:
@@ -43,20 +44,19 @@ class RunFolder:
         self.path = path
         self._writer: Any = None
 
-    def begin(self, recipe: Recipe, data: Path) -> None:
-        """Make the folder of a new run.
-
-        Raises:
-            BadInput: there is something at the place already.
-        """
+    def check_new(self) -> None:
+        """Raise `BadInput` if there is something at the place already."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise BadInput(
                 f"{self.path} exists already; continue it with --resume or choose another --out"
             )
+
+    def begin(self, record: RunRecord) -> None:
+        """Make the folder of a new run."""
         with write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            record = RunRecord(recipe=recipe, data=str(data.resolve()))
-            (self.path / RUN).write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+            with atomic_file(self.path / RUN) as work:
+                work.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
 
     def record(self) -> RunRecord:
         """How the run was begun.
@@ -109,7 +109,7 @@ class RunFolder:
         """
         path = self.path / name
         with write_errors(path):
-            new = not path.exists()
+            new = not path.exists() or not path.stat().st_size
             with path.open("a", newline="") as file:
                 writer = csv.DictWriter(file, list(row))
                 if new:
@@ -122,25 +122,30 @@ class RunFolder:
                 if key != "step":
                     board.add_scalar(f"{path.stem}/{key}", value, int(row["step"]))
 
-    def forget_after(self, step: int) -> None:
-        """Cut from the logs what a resumed run will do again."""
-        for name in (STEPS, EPOCHS):
+    def forget_after(self, step: int, epochs: int) -> None:
+        """Cut from the logs what a run resumed at `step`, after `epochs` epochs, does again."""
+        for name, column, last in ((STEPS, "step", step), (EPOCHS, "epoch", epochs - 1)):
             path = self.path / name
             if not path.exists():
                 continue
-            head, *rows = path.read_text("utf-8").splitlines()
-            at = head.split(",").index("step")
             # A kill may have left half a line.
-            whole = [row for row in rows if row.count(",") == head.count(",")]
-            kept = [row for row in whole if float(row.split(",")[at]) <= step]
+            lines = [line for line in path.read_text("utf-8").splitlines(True) if line[-1] == "\n"]
+            rows = list(csv.DictReader(lines))
+            kept = [n for n, row in enumerate(rows, start=1) if int(row[column]) <= last]
+            if not kept:
+                path.unlink()
+                continue
             with atomic_file(path) as work, write_errors(path):
-                work.write_text("".join(f"{line}\n" for line in [head, *kept]), "utf-8")
+                work.write_text("".join([lines[0], *(lines[n] for n in kept)]), "utf-8")
+        self._board(purge_step=step + 1)
 
-    def _board(self) -> Any:
+    def _board(self, purge_step: int | None = None) -> Any:
+        """TensorBoard's writer; what an earlier one wrote from `purge_step` on is hidden."""
         if self._writer is None:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(self.path / "tensorboard"), flush_secs=30)
+            place = str(self.path / "tensorboard")
+            self._writer = SummaryWriter(place, purge_step=purge_step, flush_secs=30)
         return self._writer
 
     def close(self) -> None:

@@ -8,11 +8,10 @@ stopped, and clips do not depend on the number of workers or processes.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Sampler
 
 from movinet_edge.checkpoints.native import Checkpoint, with_weights
 from movinet_edge.data.augment import Augment, AugmentConfig
 from movinet_edge.data.cache import FrameCache
-from movinet_edge.data.clips import Batch, BrokenReport, TrainClips, collate
+from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
+from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
 from movinet_edge.train.optim import (
     averaged,
@@ -69,24 +68,17 @@ class Progress:
     val: EvalRecord | None = None
 
 
-class Batches(Sampler[list[int]]):
-    """This process's share of each of an epoch's batches, from batch `start` on.
+@dataclass
+class Tally:
+    """What an epoch added up to so far; it is saved with the state."""
 
-    The order is that of (seed, epoch); what does not fill a batch is left out.
-    """
+    loss: float = 0.0  # sum over `steps`
+    steps: int = 0
+    clips: int = 0
 
-    def __init__(self, videos: int, batch: int, world: World, seed: int):
-        self.videos, self.batch, self.world, self.seed = videos, batch, world, seed
-        self.epoch, self.start = 0, 0
-
-    def __len__(self) -> int:
-        return self.videos // self.batch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.videos)
-        for number in range(self.start, len(self)):
-            whole = order[number * self.batch : (number + 1) * self.batch]
-            yield whole[self.world.rank :: self.world.size].tolist()
+    @property
+    def mean(self) -> float:
+        return self.loss / self.steps if self.steps else float("nan")
 
 
 class Trainer:
@@ -109,9 +101,8 @@ class Trainer:
         self.folder, self.world, self.options = folder, world, options
         self.start = starting_point(recipe, train.labels)
         contract = self.start.preprocessing
-        self.batch = min(recipe.batch, len(train))
-        if self.batch < world.size:
-            raise BadInput(f"a batch of {self.batch} cannot be shared by {world.size} processes")
+        if len(train.labels) < 2:
+            raise BadInput(f"{train.source} has one class only; is it a folder of classes?")
         if not self.start.arch.causal and recipe.subclips > 1:
             raise BadInput("a base model sees whole clips; train it with one sub-clip")
         self.data = train
@@ -121,9 +112,9 @@ class Trainer:
             train, recipe.frames, contract.frame_rate, short_side, recipe.seed, cache
         )
         self.augment = Augment(_augmentation(recipe, contract.height))
-        self.sampler = Batches(len(train), self.batch, world, recipe.seed)
-        self.steps = recipe.epochs * len(self.sampler)
-        self.broken = BrokenReport(say)
+        self.batches = Batches(len(train), recipe.batch, world, recipe.seed)
+        self.steps = recipe.epochs * len(self.batches)
+        self.broken, self.tally = BrokenReport(say), Tally()
         self._build()
 
     def _build(self) -> None:
@@ -162,8 +153,9 @@ class Trainer:
         record = None
         for epoch in range(self.epochs_done, self.recipe.epochs):
             tell = partial(self._tell, progress, epoch)
-            loss = self._epoch(epoch, tell)
-            record = self._close_epoch(epoch, loss)
+            self._epoch(epoch, tell)
+            loss = self.tally.mean
+            record = self._close_epoch(epoch)
             tell(loss, True, record)
         self.folder.close()
         return record
@@ -178,34 +170,29 @@ class Trainer:
     ) -> None:
         progress(Progress(self.step, self.steps, epoch, loss, ends_epoch, val))
 
-    def _epoch(self, epoch: int, tell: Callable[[float], None]) -> float:
-        """All remaining batches of one epoch; returns the mean of their losses."""
-        self.clips.set_epoch(epoch)
-        self.sampler.epoch = epoch
-        self.sampler.start = self.step - epoch * len(self.sampler)
-        loader = DataLoader(
-            self.clips,
-            batch_sampler=self.sampler,
-            num_workers=self.options.workers,
-            collate_fn=collate,
-        )
+    def _epoch(self, epoch: int, tell: Callable[[float], None]) -> None:
+        """All remaining batches of one epoch."""
+        start = self.step - epoch * len(self.batches)
+        loader = self.batches.load(self.clips, epoch, start, self.options.workers)
         train_mode(self.bare, self.recipe)
-        losses: list[float] = []
-        presented = 0
+        presented, began = 0, time.perf_counter()
         for batch in loader:
             self.broken.add(batch.broken)
             presented += len(batch.frames) + len(batch.broken)
-            began = time.perf_counter()
+            lr = float(self.schedule.get_last_lr()[0])
             loss = self._one_step(batch)
             self.step += 1
+            self.tally.clips += len(batch.frames)
             if loss is not None:
-                losses.append(loss)
-                self._log_step(epoch, loss, time.perf_counter() - began)
+                self.tally.loss += loss
+                self.tally.steps += 1
+                self._log_step(epoch, loss, lr, time.perf_counter() - began)
                 tell(loss)
+            began = time.perf_counter()
             if self.step % self.options.save_every == 0:
                 self._save_state()
-        self.broken.check(presented)
-        return float(np.mean(losses)) if losses else float("nan")
+        if self.world.total(self.tally.clips) == 0:
+            self.broken.check(presented)
 
     def _one_step(self, batch: Batch) -> float | None:
         """One update; the loss over all processes, None when a process has no readable clip."""
@@ -260,11 +247,12 @@ class Trainer:
         model = self.model
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
-    def _log_step(self, epoch: int, loss: float, seconds: float) -> None:
+    def _log_step(self, epoch: int, loss: float, lr: float, seconds: float) -> None:
+        """A row for the step just done; `seconds` since the one before, decoding included."""
         if self.world.leads and self.step % self.options.log_every == 0:
-            lr = float(self.schedule.get_last_lr()[0])
             row = {"step": self.step, "epoch": epoch, "loss": loss, "lr": lr}
-            self.folder.log(STEPS, row | {"clips_per_second": self.batch / seconds})
+            speed = {"clips_per_second": self.batches.batch / seconds}
+            self.folder.log(STEPS, row | speed)
 
     def checkpoint(self) -> Checkpoint:
         """The model as it would be used now: averaged weights, if the recipe averages."""
@@ -276,16 +264,18 @@ class Trainer:
             with_weights(start.arch, weights, self.folder.path), start.preprocessing, start.labels
         )
 
-    def _close_epoch(self, epoch: int, loss: float) -> EvalRecord | None:
+    def _close_epoch(self, epoch: int) -> EvalRecord | None:
         """Validate and save; without validation videos the last epoch counts as the best."""
+        self._save_state()  # validation takes its time, and may fail
         checkpoint = self.checkpoint()
         record = self._validate(checkpoint)
         score = record.top1 if record is not None else float(epoch)
         better = score > self.best
         self.best = max(self.best, score)
         self.epochs_done = epoch + 1
+        mean, self.tally = self.tally.mean, Tally()
         if self.world.leads:
-            row: dict[str, float] = {"step": self.step, "epoch": epoch, "loss": loss}
+            row: dict[str, float] = {"step": self.step, "epoch": epoch, "loss": mean}
             if record is not None:
                 row |= {"val_top1": record.top1, "val_top5": record.top5}
             self.folder.log(EPOCHS, row | {"skipped_videos": len(self.broken)})
@@ -305,6 +295,7 @@ class Trainer:
             self.val,
             EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames),
             device=self.world.device,
+            amp=AUTOCAST.get(self.recipe.precision),
             options=EvalOptions(workers=self.options.workers, memory=False),
         )
 
@@ -317,6 +308,8 @@ class Trainer:
                 "step": self.step,
                 "epochs_done": self.epochs_done,
                 "best": self.best,
+                "tally": asdict(self.tally),
+                "broken": {str(path): reason for path, reason in self.broken.reasons.items()},
                 "data": fingerprint(self.data),
             }
         )
@@ -329,7 +322,8 @@ class Trainer:
         """
         state = self.folder.state()
         if state is None:
-            self.folder.forget_after(-1)
+            if self.world.leads:
+                self.folder.forget_after(0, 0)
             return
         if state["data"] != fingerprint(self.data):
             raise BadInput(
@@ -339,9 +333,10 @@ class Trainer:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.step, self.epochs_done = state["step"], state["epochs_done"]
-        self.best = state["best"]
+        self.best, self.tally = state["best"], Tally(**state["tally"])
+        self.broken.reasons |= {Path(path): text for path, text in state["broken"].items()}
         if self.world.leads:
-            self.folder.forget_after(self.step)
+            self.folder.forget_after(self.step, self.epochs_done)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.bare, "optimizer": self.optimizer}
@@ -359,11 +354,3 @@ def _augmentation(recipe: Recipe, size: int) -> AugmentConfig:
         contrast=recipe.contrast,
         saturation=recipe.saturation,
     )
-
-
-def fingerprint(videos: VideoSet) -> str:
-    """A hash of which videos of which classes there are, wherever they lie."""
-    digest = hashlib.sha256("\n".join(videos.labels).encode())
-    for video in videos.videos:
-        digest.update(f"\n{video.label} {video.path.name} {video.start} {video.end}".encode())
-    return digest.hexdigest()

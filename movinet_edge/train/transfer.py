@@ -22,7 +22,7 @@ def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
     """A model for `labels` with the contract it will be trained under.
 
     From `recipe.init` everything is taken over but the last dense layer, and that too where the
-    class names are the same.
+    class names are the same, in whatever order.
 
     Raises:
         BadInput: unknown model, unreadable checkpoint, or one that holds another model than the
@@ -34,12 +34,18 @@ def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
         raise BadInput(f"{recipe.init} holds a {arch.name}, not a {wanted}; leave out the model")
     contract = source.preprocessing if source is not None else default_preprocessing(arch)
     side = recipe.size or contract.height
-    changes = {"classes": len(labels), "resolution": side}
+    changes: dict[str, object] = {
+        "classes": len(labels),
+        "resolution": side,
+        "frames": recipe.frames,
+    }
     for field in ("hidden", "dropout", "drop_path"):
         if (value := getattr(recipe, field)) is not None:
             changes[field] = value
     if source is not None and changes.get("hidden", arch.hidden) != arch.hidden:
-        raise BadInput(f"{recipe.init} has a hidden layer of {arch.hidden}; leave out hidden")
+        raise BadInput(
+            f"{recipe.init} has a hidden layer of {arch.hidden}; --set hidden={arch.hidden}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         model = build(arch.model_copy(update=changes))
@@ -49,7 +55,11 @@ def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
                 nn.init.constant_(block.scale, recipe.residual_scale)
     if source is not None:
         weights = source.model.state_dict()
-        if source.labels != list(labels):
+        known = source.labels or []
+        if set(known) == set(labels):
+            order = [known.index(label) for label in labels]
+            weights |= {k: v[order] for k, v in weights.items() if k.startswith(ANSWER)}
+        else:
             weights = {k: v for k, v in weights.items() if not k.startswith(ANSWER)}
         model.load_state_dict(weights, strict=False)
     return Checkpoint(model, _contract(contract, recipe, side), list(labels))
