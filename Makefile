@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 OUT ?= out
+# Two files of tests at a time, one thread each: idle threads of one would slow down the other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-all lint figures clean
 
@@ -27,11 +29,11 @@ demo: $(VENV)/.base
 	$(BIN)/python -m movinet_edge.cli.demo $(OUT)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -m "not slow and not arm64 and not device and not gpu and not browser"
+	$(PYTEST) -m "not slow and not arm64 and not device and not gpu and not browser"
 
 # Also the long ones: every model in every form.
 test-all: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -m "not arm64 and not device and not gpu and not browser"
+	$(PYTEST) -m "not arm64 and not device and not gpu and not browser"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -36,9 +36,8 @@ ROWS = {
     "single-frame": "stream model, one frame",
     "base-multi-clip": "base model, many clips of 8 frames",
     "base-clip": "base model, one clip of 8 frames",
-    "member-a": "half frame rate, member A",
-    "member-b": "half frame rate, member B",
-    "ensemble": "temporal ensemble of both, exported, LiteRT",
+    "member-b": "stream, another seed",
+    "ensemble": "temporal ensemble of both at twice the frame rate, exported, LiteRT",
 }
 
 

@@ -311,9 +311,9 @@ def test_the_order_of_classes_does_not_cost_the_head(finished: Path) -> None:
 
 def test_recipes_extend_files_beside_them(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('extends = "base.toml"\nlr = 0.5\n')
-    (tmp_path / "base.toml").write_text('extends = "motion-a0-half"\nlr = 0.25\nbatch = 2\n')
+    (tmp_path / "base.toml").write_text('extends = "motion-a0-stream"\nlr = 0.25\nbatch = 2\n')
     recipe = read_recipe(str(tmp_path / "mine.toml"), {"epochs": 7})
-    shipped = read_recipe("motion-a0-half", {})
+    shipped = read_recipe("motion-a0-stream", {})
     assert recipe == shipped.model_copy(update={"lr": 0.5, "batch": 2, "epochs": 7})
     assert all(read_recipe(name, {}).model for name in shipped_recipes())
 
