@@ -36,8 +36,9 @@ ROWS = {
     "single-frame": "stream model, one frame",
     "base-multi-clip": "base model, many clips of 8 frames",
     "base-clip": "base model, one clip of 8 frames",
-    "member-b": "stream, another seed",
-    "ensemble": "temporal ensemble of both at twice the frame rate, exported, LiteRT",
+    "member-a": "ensemble member A, half frame rate",
+    "member-b": "ensemble member B, half frame rate",
+    "ensemble": "temporal ensemble of both, exported, LiteRT",
 }
 
 

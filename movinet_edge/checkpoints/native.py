@@ -108,6 +108,7 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> 
         tensors = {k: v.half() if v.dim() > 1 else v for k, v in tensors.items()}
     try:
         save_file(tensors, path, {KEY: record.model_dump_json()})
+        path.chmod(0o644)  # the library makes it private
     except SafetensorError as error:  # how safetensors reports a full disk
         full = "space" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error

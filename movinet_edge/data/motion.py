@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -139,8 +140,12 @@ def _write_all(
 ) -> dict[str, object]:
     """Write all videos; returns ActivityNet's entry of each."""
     database: dict[str, object] = {}
-    # "spawn": the caller may have threads.
-    pool = ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        jobs or os.cpu_count(),
+        get_context("spawn"),  # the caller may have threads
+        signal.signal,  # workers that are interrupted themselves would never come back
+        (signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         tasks = [pool.submit(_write, config, job, str(folder / job.path)) for job in todo]
         for done, (job, task) in enumerate(zip(todo, tasks, strict=True), start=1):

@@ -145,4 +145,6 @@ def make_recipe(fields: Mapping[str, Any]) -> Recipe:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"no such field; there are {', '.join(Recipe.model_fields)}"
         raise BadInput(f"bad recipe: {place + ': ' if place else ''}{message}") from None

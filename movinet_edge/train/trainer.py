@@ -26,6 +26,7 @@ from movinet_edge.data.augment import Augment, AugmentConfig
 from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
+from movinet_edge.data.sources import SPLITS
 from movinet_edge.errors import BadInput
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
@@ -102,7 +103,15 @@ class Trainer:
         self.start = starting_point(recipe, train.labels)
         contract = self.start.preprocessing
         if len(train.labels) < 2:
-            raise BadInput(f"{train.source} has one class only; is it a folder of classes?")
+            raise BadInput(
+                f"{train.source} has one class only ({', '.join(train.labels)}); --data takes a "
+                "folder with a folder for each class"
+            )
+        if set(train.labels) <= set(SPLITS):
+            raise BadInput(
+                f"{train.source} has splits without folders of classes; untrimmed videos cannot be "
+                "trained on as they are"
+            )
         if not self.start.arch.causal and recipe.subclips > 1:
             raise BadInput("a base model sees whole clips; train it with one sub-clip")
         self.data = train
