@@ -50,7 +50,7 @@ def test_only_one_attribute_goes_one_way() -> None:
         moving = [name for name in ATTRIBUTES if np.ptp(tracks[name]) > 0]
         assert len(moving) == 2
         (other,) = set(moving) - {action.attribute}
-        assert abs(tracks[other][-1] - tracks[other][0]) < 0.35, "it comes back"
+        assert abs(tracks[other][-1] - tracks[other][0]) < 0.5, "it comes back"
 
 
 def test_a_frame_says_nothing_about_the_class() -> None:

@@ -379,7 +379,7 @@ def test_unusable_videos_are_one_sentence(refused: Refusal, tmp_path: Path) -> N
     words = ["--device", "cpu", "--workers", "0", "--data", data, "--out", tmp_path / "run"]
     refused([*words, *SMALL.split()], "one frame")
     (data / "c").mkdir()
-    refused([*words, *SMALL.split(), "--out", tmp_path / "other"], "c", "empty")
+    refused([*words, *SMALL.split(), "--out", tmp_path / "other"], "has no videos")
 
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(finished: Path) -> None:
