@@ -20,7 +20,6 @@ EVALUATIONS = (
     ("stream", SHIPPED, ""),
     ("stream-shuffled", SHIPPED, "--shuffle"),
     ("single-frame", SHIPPED, "--protocol clip --frames 1"),
-    ("stream-multi-clip", SHIPPED, "--protocol multi-clip --frames 8"),
     ("litert", "bundle", "--backend litert"),
     ("onnxruntime", "bundle", "--backend onnxruntime"),
     ("base-clip", "base", "--protocol clip --frames 8"),

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movinet_edge.benchmarks.record import Machine, Measurement, Report
-from movinet_edge.errors import BadInput
-from movinet_edge.files import atomic_file, write_errors
+from movinet_edge.files import text_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,12 +108,5 @@ def report_file(target: Path) -> Iterator[Callable[[Report], None]]:
     Raises:
         BadInput: the place cannot be written.
     """
-    if target.is_dir():
-        raise BadInput(f"{target} is a directory; name a file for --json")
-    with atomic_file(target) as work:
-
-        def write(report: Report) -> None:
-            with write_errors(target):
-                work.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-        yield write
+    with text_file(target) as write:
+        yield lambda report: write(report.model_dump_json(indent=1) + "\n")

@@ -14,7 +14,7 @@ import numpy as np
 
 from movinet_edge.errors import BadInput
 from movinet_edge.export.verify_record import NOT_FINITE, Check, StreamParity, VerifyRecord
-from movinet_edge.files import atomic_file, write_errors
+from movinet_edge.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def write_json(record: VerifyRecord, path: Path) -> None:
     Raises:
         BadInput: the place cannot be written.
     """
-    _write(path, record.model_dump_json(indent=1) + "\n")
+    write_text(path, record.model_dump_json(indent=1) + "\n")
 
 
 def write_junit(record: VerifyRecord, path: Path) -> None:
@@ -61,7 +61,7 @@ def write_junit(record: VerifyRecord, path: Path) -> None:
                 ElementTree.SubElement(case, "failure", message).text = message["message"]
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
-    _write(path, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n')
+    write_text(path, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n')
 
 
 def write_html(record: VerifyRecord, path: Path) -> None:
@@ -87,7 +87,7 @@ def write_html(record: VerifyRecord, path: Path) -> None:
         properties=_matrix(record.of_kind("property")),
         graph_checks=_matrix(record.of_kind("graph")),
     )
-    _write(path, page)
+    write_text(path, page)
 
 
 def check_html_tools() -> None:
@@ -106,12 +106,6 @@ def _counts(checks: tuple[Check, ...]) -> dict[str, str]:
 
 def _xml_text(text: str) -> str:
     return NOT_XML.sub("\ufffd", text)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with atomic_file(path, parents=True) as work, write_errors(path):
-        work.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -118,6 +118,36 @@ def atomic_file(target: Path, parents: bool = False) -> Iterator[Path]:
             new.keep()
     finally:
         new.discard()
+
+
+@contextmanager
+def text_file(target: Path) -> Iterator[Callable[[str], None]]:
+    """Yields what writes the text of `target`; the place is tried before the work of minutes.
+
+    `target` is replaced in one step, or stays as it was.
+
+    Raises:
+        BadInput: the place cannot be written.
+    """
+    if target.is_dir():
+        raise BadInput(f"{target} is a directory; name a file")
+    with atomic_file(target) as work:
+
+        def write(text: str) -> None:
+            with write_errors(target):
+                work.write_text(text, encoding="utf-8")
+
+        yield write
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a file and the folders on the way, whole or not at all.
+
+    Raises:
+        BadInput: the place cannot be written.
+    """
+    with atomic_file(target, parents=True) as work, write_errors(target):
+        work.write_text(text, encoding="utf-8")
 
 
 @contextmanager

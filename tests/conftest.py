@@ -1,4 +1,4 @@
-"""Shared fixtures: real data, and bundles that are exported once per session."""
+"""Shared fixtures: real data, bundles exported once per session, and those of the helpers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.export.exporter import ExportOptions, export
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+
+# Fixtures that tests of several files use; pytest finds them here.
+from tests.commands import call, no_temporary_files, refused  # noqa: F401
+from tests.data_sets import tree  # noqa: F401
+from tests.disks import mounted  # noqa: F401
+from tests.ensembles import members  # noqa: F401
+from tests.evaluation import (  # noqa: F401
+    base_model,
+    clips,
+    one_thread,
+    stream_checkpoint,
+    stream_model,
+    streamed,
+    video_folder,
+    videos,
+)
+from tests.videos import media, video_files  # noqa: F401
 
 SHARED = Path(os.environ.get("MOVINET_EDGE_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -81,3 +98,11 @@ def a0_bundle(bundles: BundleFactory) -> Path:
 def small_bundle(bundles: BundleFactory) -> Path:
     """movinet-a0-stream, fresh, ONNX only, at 64 pixels: quick; do not change it."""
     return bundles("movinet-a0-stream", side=64, formats=("onnx",))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """movinet-a0-stream at 64 pixels, untrained, in a file; do not change it."""
+    path = tmp_path_factory.mktemp("checkpoint") / "a0.safetensors"
+    save_checkpoint(seeded_checkpoint(MODELS["movinet-a0-stream"], 64), path)
+    return path

@@ -1,29 +1,23 @@
-"""Temporal ensembles: models that take turns are the mean of their answers, and are held to it."""
+"""Temporal ensembles: the mean of models that take turns, what is written, and its verification."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import av
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
 
 from movinet_edge.benchmarks import host
 from movinet_edge.benchmarks.bundled import macs_per_step
 from movinet_edge.bundle import Bundle, Manifest, combined_sha256
-from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
-from movinet_edge.cli import console
-from movinet_edge.cli.main import main
-from movinet_edge.errors import BadInput
+from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.export.ensemble import export_ensemble
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
@@ -32,29 +26,18 @@ from movinet_edge.export.verify import verify_bundle
 from movinet_edge.export.verify_record import VerifyRecord
 from movinet_edge.files import MANIFEST, sha256_of
 from movinet_edge.models.movinet_table import published_arch
-from movinet_edge.models.registry import default_preprocessing, seeded_model, weights_sha256
+from movinet_edge.models.registry import weights_sha256
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.spec import describe
+from tests.bundles import logits_of
+from tests.commands import Command
+from tests.ensembles import RATE, SIDE, assert_close, clip, expected_logits
+from tests.videos import encode_video
 
-SIDE, CLASSES, RATE = 64, 7, 2.5
 BACKENDS = ["litert", "litert-interpreter", "onnxruntime", "torch"]
 LAYERS = published_arch("a0", True).table.layers()
 ONNX = ExportOptions(formats=("onnx",), verify=False)
-TORCH_ONLY = ExportOptions(formats=(), verify=False)
-
-
-def member(seed: int, causal: bool = True, **arch: object) -> Checkpoint:
-    """An untrained member at half of 5 frames per second."""
-    model = seeded_model(published_arch("a0", causal, **{"classes": CLASSES, **arch}), seed)
-    contract = default_preprocessing(model.arch)
-    size = {"height": SIDE, "width": SIDE, "frame_rate": RATE}
-    return Checkpoint(model, contract.model_copy(update=size))
-
-
-@pytest.fixture(scope="module")
-def members() -> list[Checkpoint]:
-    return [member(0), member(1)]
 
 
 @pytest.fixture(scope="module")
@@ -63,34 +46,6 @@ def ensemble(members: list[Checkpoint], tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("ensemble") / "b"
     export_ensemble(members, path, ExportOptions(verify=False))
     return path
-
-
-def clip(count: int, seed: int = 3) -> np.ndarray:
-    return moving_pattern(count, SIDE, SIDE, seed)
-
-
-def expected_logits(members: Sequence[Checkpoint], frames: np.ndarray) -> np.ndarray:
-    """From the definition: the mean of the newest answers of those that have answered."""
-    answers = []
-    for turn, one in enumerate(members):
-        own = frames[turn :: len(members)]
-        tensor = torch.from_numpy(own.copy()).permute(0, 3, 1, 2)[None].float() / 255
-        with torch.inference_mode():
-            answers.append(one.model(tensor)[0][0].numpy())
-    rows = []
-    for n in range(len(frames)):
-        answered = range(min(n + 1, len(members)))
-        rows.append(np.mean([answers[i][(n - i) // len(members)] for i in answered], axis=0))
-    return np.stack(rows)
-
-
-def logits_of(stream: Stream, frames: np.ndarray) -> np.ndarray:
-    return np.stack([p.logits for p in stream.run(frames)])
-
-
-def assert_close(got: np.ndarray, expected: np.ndarray) -> None:
-    assert got.shape == expected.shape
-    assert np.abs(got - expected).max() <= 1e-4 * expected.std()
 
 
 # What it answers ---------------------------------------------------------------------------
@@ -121,34 +76,6 @@ def test_the_first_answer_is_the_first_members(
     assert_close(first, expected_logits(members[:1], frames[:1])[0])
     assert np.array_equal(first, newest[0])
     assert np.array_equal(second, np.mean(newest, axis=0))
-
-
-def test_three_members_take_turns(members: list[Checkpoint], tmp_path: Path) -> None:
-    three = [*members, member(2)]
-    export_ensemble(three, tmp_path / "b", TORCH_ONLY)
-    bundle = Bundle(tmp_path / "b")
-    assert bundle.manifest.preprocessing.frame_rate == 3 * RATE
-    assert bundle.manifest.plan.period == 3
-    assert macs_per_step(bundle.manifest, 1) == pytest.approx(bundle.manifest.graphs[0].macs)
-    frames = clip(8)
-    with Stream(bundle, "torch") as stream:
-        assert_close(logits_of(stream, frames), expected_logits(three, frames))
-    record = verify_bundle(bundle, steps=50)  # sub-clips that end in the middle of a turn
-    assert record.holds, record.failures
-
-
-def test_logits_are_averaged_before_the_softmax(members: list[Checkpoint], tmp_path: Path) -> None:
-    options = ExportOptions(("onnx",), in_graph_preprocess=True, softmax=True, verify=False)
-    export_ensemble(members, tmp_path / "b", options)
-    bundle, frames = Bundle(tmp_path / "b"), clip(5)
-    logits = expected_logits(members, frames)
-    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    for backend in ("onnxruntime", "torch"):
-        with Stream(bundle, backend) as stream:
-            got = np.stack([p.probabilities for p in stream.run(frames)])
-        np.testing.assert_allclose(got, expected, atol=1e-6)
-    record = verify_bundle(bundle, properties=False)
-    assert record.holds, record.failures
 
 
 # What is written ---------------------------------------------------------------------------
@@ -188,64 +115,6 @@ def test_files_are_those_of_the_members_alone(
         for suffix in ("onnx", "safetensors"):
             alone = (tmp_path / letter / f"step.{suffix}").read_bytes()
             assert (ensemble / f"model_{letter}.{suffix}").read_bytes() == alone
-
-
-def test_re_export_is_bit_identical(members: list[Checkpoint], tmp_path: Path) -> None:
-    for name in ("one.zip", "two.zip"):
-        export_ensemble(members, tmp_path / name, TORCH_ONLY)
-    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-
-
-def other(checkpoint: Checkpoint, **contract: object) -> Checkpoint:
-    changed = checkpoint.preprocessing.model_copy(update=contract)
-    return Checkpoint(checkpoint.model, changed, checkpoint.labels)
-
-
-def labelled(checkpoint: Checkpoint, *labels: str) -> Checkpoint:
-    return Checkpoint(checkpoint.model, checkpoint.preprocessing, list(labels))
-
-
-LABELS = tuple(f"label {i}" for i in range(CLASSES))
-REFUSED: dict[str, tuple[Callable[[Checkpoint], list[Checkpoint]], str]] = {
-    "one": (lambda a: [a], "2 to 26 checkpoints, not 1; "),
-    "classes": (
-        lambda a: [a, member(1, classes=CLASSES + 1)],
-        "checkpoint 2 differs from the first in its architecture (classes: 8 instead of 7); train",
-    ),
-    "gate": (lambda a: [a, member(1, gate="sigmoid")], "(gate: 'sigmoid' instead of 'hard_"),
-    "third": (
-        lambda a: [a, a, member(1, gate="sigmoid")],
-        "checkpoint 3 differs from the first in its arch",
-    ),
-    "rate": (
-        lambda a: [a, other(a, frame_rate=5.0)],
-        "in its preprocessing (frame_rate: 5.0 instead of 2.5)",
-    ),
-    "size": (lambda a: [a, other(a, height=96)], "(height: 96 instead of 64); train them on"),
-    "no labels": (lambda a: [labelled(a, *LABELS), a], "and 4 more); give one label file"),
-    "order of labels": (
-        lambda a: [labelled(a, *LABELS), labelled(a, "label 1", "label 0", *LABELS[2:])],
-        "in its labels (0: 'label 1' instead of 'label 0', 1: 'label 0' instead of 'label 1'); ",
-    ),
-    "whole clips": (lambda a: [member(0, causal=False)] * 2, "which sees whole clips; give stream"),
-    "too few labels": (lambda a: [labelled(a, "x")] * 2, "1 labels for 7 classes"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_members_that_do_not_belong_together(
-    members: list[Checkpoint], tmp_path: Path, case: str
-) -> None:
-    make, reason = REFUSED[case]
-    with pytest.raises(BadInput) as refused:
-        export_ensemble(make(members[0]), tmp_path / "b", TORCH_ONLY)
-    assert reason in str(refused.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_whole_clips_are_no_ensemble(members: list[Checkpoint], tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="fresh or carry"):
-        export_ensemble(members, tmp_path / "b", ExportOptions(form="clip"))
 
 
 # Verification ------------------------------------------------------------------------------
@@ -441,96 +310,17 @@ def test_bench_counts_whole_turns(ensemble: Path, members: list[Checkpoint]) -> 
     assert [file.graph for file in measured.subject.files] == ["model_a", "model_b"]
 
 
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*words: str | Path) -> tuple[int, str, str]:
-        for stream in (console.out, console.err):
-            stream.cache_clear()
-        monkeypatch.setattr(sys, "argv", ["movinet-edge", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "200")
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = capfd.readouterr()
-        return int(left.value.code or 0), said.out, said.err
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def checkpoints(members: list[Checkpoint], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = [folder / "a.safetensors", folder / "b.safetensors", folder / "rate.safetensors"]
-    for one, path in zip([*members, other(members[0], frame_rate=5.0)], paths, strict=True):
-        save_checkpoint(one, path)
-    return paths
-
-
-def test_the_command_writes_a_proved_bundle(
-    command: Command, checkpoints: list[Path], tmp_path: Path
+def test_inspect_and_run(
+    call: Command, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels, out = tmp_path / "labels.txt", tmp_path / "b"
-    labels.write_text("".join(f"{x}\n" for x in LABELS))
-    arguments = ["--format", "onnx", "--labels", labels, "--zip", "--out", out]
-    code, said, errors = command("ensemble", *checkpoints[:2], *arguments)
-    assert code == 0, errors
-    assert "model_b.onnx" in said
-    assert said.splitlines()[-1] == f"wrote {out}.zip"
-    assert "note" not in errors
-    bundle = Bundle(tmp_path / "b.zip")
-    assert bundle.labels == list(LABELS)
-    record = VerifyRecord.model_validate_json((bundle.root / "parity.json").read_bytes())
-    assert record.holds
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.zip", "labels.txt"]
-
-
-def test_a_copy_is_noted(command: Command, checkpoints: list[Path], tmp_path: Path) -> None:
-    arguments = ["--format", "onnx", "--no-verify", "--out", tmp_path / "b"]
-    code, _, errors = command("ensemble", checkpoints[0], checkpoints[0], *arguments)
-    assert code == 0
-    assert "note: some members have the same weights" in errors
-    assert [p.name for p in tmp_path.iterdir()] == ["b"]
-
-
-@pytest.mark.parametrize(
-    ("sources", "reason"),
-    [
-        ([0], "2 to 26 checkpoints, not 1"),
-        ([1, 2], "frame_rate: 5.0 instead of 2.5"),
-    ],
-)
-def test_the_command_refuses(
-    command: Command, checkpoints: list[Path], tmp_path: Path, sources: list[int], reason: str
-) -> None:
-    code, _, errors = command(
-        "ensemble", *(checkpoints[i] for i in sources), "--out", tmp_path / "b"
-    )
-    assert code == 2
-    (error,) = [line for line in errors.splitlines() if not line.startswith("ensemble: ")]
-    assert error.startswith("error: ")
-    assert reason in error
-    assert not list(tmp_path.iterdir())
-
-
-def test_inspect_and_run(command: Command, ensemble: Path, tmp_path: Path) -> None:
-    code, said, _ = command("inspect", ensemble)
+    monkeypatch.setenv("COLUMNS", "200")
+    code, said, _ = call("inspect", ensemble)
     assert code == 0
     for text in ("every 2 frames from 1 on", "the mean of what each graph gave last", "at 5 per"):
         assert text in said
-    path = tmp_path / "v.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for image in moving_pattern(14, 64, 96):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
+    path = encode_video(tmp_path / "v.mp4", moving_pattern(14, 64, 96))
     answers = [
-        command("run", ensemble, path, "--json", "--backend", backend)[1].splitlines()
+        call("run", ensemble, path, "--json", "--backend", backend)[1].splitlines()
         for backend in ("litert", "torch")
     ]
     assert [len(lines) for lines in answers] == [7, 7]  # the bundle's rate, twice the members'

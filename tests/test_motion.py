@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from movinet_edge.data.motion import (
 from movinet_edge.data.scene import ATTRIBUTES
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.video import read_frames
+from tests.commands import movinet_edge
 
 FRAMES = int(SECONDS * FRAME_RATE)
 
@@ -132,9 +131,6 @@ def test_impossible_sets_are_refused(fields: dict[str, int], words: str) -> None
 
 
 def test_the_command_never_overwrites(motion: Path) -> None:
-    words = ["data", "make", "motion", "--out", str(motion)]
-    result = subprocess.run(
-        [sys.executable, "-m", "movinet_edge", *words], capture_output=True, text=True, check=False
-    )
+    result = movinet_edge("data", "make", "motion", "--out", motion)
     assert result.returncode == 2
     assert "exists already" in result.stderr

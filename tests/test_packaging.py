@@ -17,6 +17,7 @@ import pytest
 
 from movinet_edge.benchmarks import facts as benchmark_facts
 from movinet_edge.pattern import moving_pattern
+from tests.videos import encode_video
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "movinet_edge"
@@ -213,16 +214,9 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import av
-
-    path = tmp_path_factory.mktemp("video") / "v.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 240, 180, "yuv420p"
-        for image in moving_pattern(40, 180, 240, seed=7):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return encode_video(
+        tmp_path_factory.mktemp("video") / "v.mp4", moving_pattern(40, 180, 240, seed=7)
+    )
 
 
 @pytest.fixture(scope="module")

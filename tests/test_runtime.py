@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from movinet_edge.bundle import MANIFEST, Bundle
+from movinet_edge.bundle import Bundle
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.models.registry import MODELS
-from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Prediction, Stream
 from movinet_edge.runtime.engines import BACKENDS, backend_named
-from tests.conftest import BundleFactory
+from tests.bundles import clip, edited, logits_of
 
 BACKENDS_HERE = ["litert", "litert-interpreter", "onnxruntime", "torch"]
 
@@ -31,14 +26,6 @@ BACKENDS_HERE = ["litert", "litert-interpreter", "onnxruntime", "torch"]
 def golden(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
     with np.load(bundle.file(bundle.manifest.golden)) as stored:
         return stored["frames"], stored["logits"]
-
-
-def logits_of(stream: Stream, frames: Iterable[np.ndarray]) -> np.ndarray:
-    return np.stack([p.logits for p in stream.run(frames)])
-
-
-def clip(count: int = 8, height: int = 64, width: int = 64, seed: int = 1) -> np.ndarray:
-    return moving_pattern(count, height, width, seed)
 
 
 @pytest.mark.parametrize("backend", BACKENDS_HERE)
@@ -116,15 +103,6 @@ def test_frames_of_any_size_and_type(small_bundle: Path) -> None:
         prediction = stream.step(clip(1)[0])  # a refused frame leaves the stream as it was
         assert prediction is not None
         assert prediction.frame == 0
-
-
-def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """A copy of a bundle with a changed manifest."""
-    shutil.copytree(source, target)
-    manifest = json.loads((target / MANIFEST).read_text())
-    change(manifest)
-    (target / MANIFEST).write_text(json.dumps(manifest))
-    return target
 
 
 @pytest.mark.parametrize("backend", BACKENDS_HERE)
@@ -207,131 +185,6 @@ def test_states_are_readable(small_bundle: Path) -> None:
         assert all(not np.array_equal(before[name], after[name]) for name in after)
         stream.reset()
         assert all(np.array_equal(before[name], value) for name, value in runner.states().items())
-
-
-@pytest.fixture(scope="module")
-def ensemble(bundles: BundleFactory, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two graphs, one for the even and one for the odd frames, whose answers are averaged."""
-    first = bundles("movinet-a0-stream", side=64, formats=("onnx",))
-    second = bundles("movinet-a0-stream", form="carry", side=64, formats=("onnx",))
-    target = tmp_path_factory.mktemp("ensemble") / "b"
-
-    def join(manifest: dict[str, Any]) -> None:
-        manifest["graphs"] = []
-        for name, source in (("even", first), ("odd", second)):
-            graph = json.loads((source / MANIFEST).read_text())["graphs"][0]
-            graph["name"] = name
-            for file in graph["files"]:
-                old, file["path"] = file["path"], f"{name}/{file['path']}"
-                (target / name).mkdir(exist_ok=True)
-                shutil.copyfile(source / old, target / file["path"])
-            manifest["graphs"].append(graph)
-        manifest["plan"] = {
-            "steps": [
-                {"graph": "even", "every": 2, "offset": 0},
-                {"graph": "odd", "every": 2, "offset": 1},
-            ],
-            "answer": "logits",
-            "combine": "mean",
-        }
-
-    return edited(first, target, join)
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
-def test_a_temporal_ensemble(
-    ensemble: Path, bundles: BundleFactory, small_bundle: Path, backend: str
-) -> None:
-    """Each graph sees every second frame; the answer is the mean of their newest answers."""
-    frames = clip(10)
-    carry = bundles("movinet-a0-stream", form="carry", side=64, formats=("onnx",))
-    with Stream(small_bundle, backend) as even, Stream(carry, backend) as odd:
-        parts = [logits_of(even, frames[0::2]), logits_of(odd, frames[1::2])]
-    with Stream(ensemble, backend) as stream:
-        for _ in range(2):
-            got = logits_of(stream, frames)
-            np.testing.assert_array_equal(got[0], parts[0][0])
-            for n in range(1, 10):
-                expected = (parts[0][n // 2] + parts[1][(n - 1) // 2]) / 2
-                np.testing.assert_allclose(got[n], expected, atol=1e-6)
-            stream.reset()
-
-
-def test_the_last_answer_of_a_plan(ensemble: Path, tmp_path: Path) -> None:
-    """Without averaging, the graph that ran last answers."""
-
-    def last(manifest: dict[str, Any]) -> None:
-        manifest["plan"]["combine"] = "last"
-
-    frames = clip(6)
-    with Stream(edited(ensemble, tmp_path / "b", last), "onnxruntime") as stream:
-        got = logits_of(stream, frames)
-        stream.reset()
-        even = logits_of(stream, frames[:1])
-    assert np.array_equal(got[0], even[0])
-    assert len({row.tobytes() for row in got}) == 6
-
-
-@pytest.fixture(scope="module")
-def clip_bundle(bundles: BundleFactory) -> Path:
-    return bundles("movinet-a0-base", form="clip", side=64, formats=("onnx",), clip_frames=8)
-
-
-@cache
-def clip_reference(bundle: Path, seed: int, seen: int) -> np.ndarray:
-    """The model's answer to a clip of eight frames, the last of the `seen` repeated."""
-    frames = clip(8, seed=seed)[:seen]
-    frames = np.concatenate([frames, np.repeat(frames[-1:], 8 - seen, 0)])
-    model = load_checkpoint(bundle / "step.safetensors").model
-    tensor = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() / 255
-    with torch.inference_mode():
-        logits: np.ndarray = model(tensor)[0][0, -1].numpy()
-    return logits
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
-def test_a_model_of_whole_clips(clip_bundle: Path, backend: str) -> None:
-    with Stream(clip_bundle, backend) as stream:
-        for seed in (4, 5):
-            answers = [stream.step(frame) for frame in clip(8, seed=seed)]
-            assert answers[:7] == [None] * 7
-            assert answers[7] is not None
-            expected = clip_reference(clip_bundle, seed, 8)
-            assert np.abs(answers[7].logits - expected).max() <= 1e-3 * expected.std()
-            held = stream.step(clip(1)[0])  # until the next clip is complete
-            assert held is not None
-            assert np.array_equal(held.logits, answers[7].logits)
-            final = stream.finish()
-            assert final is not None
-            assert np.array_equal(final.logits, held.logits)
-            stream.reset()
-
-
-@pytest.mark.parametrize("seen", [1, 5, 7])
-def test_a_short_video_is_completed(clip_bundle: Path, seen: int) -> None:
-    with Stream(clip_bundle, "onnxruntime") as stream:
-        assert stream.finish() is None
-        assert list(stream.run(clip(8, seed=4)[:seen])) == []
-        answer = stream.finish()
-    expected = clip_reference(clip_bundle, 4, seen)
-    assert answer is not None
-    assert np.abs(answer.logits - expected).max() <= 1e-3 * expected.std()
-
-
-def test_a_short_video_at_half_the_rate(clip_bundle: Path, tmp_path: Path) -> None:
-    """The clip takes every second frame: five of nine, the fifth is repeated."""
-
-    def halve(manifest: dict[str, Any]) -> None:
-        manifest["plan"]["steps"][0]["every"] = 2
-
-    frames = clip(8, seed=4)
-    with Stream(edited(clip_bundle, tmp_path / "b", halve), "onnxruntime") as stream:
-        for n in range(9):
-            assert stream.step(frames[n // 2] if n % 2 == 0 else 255 - frames[0]) is None
-        answer = stream.finish()
-    expected = clip_reference(clip_bundle, 4, 5)
-    assert answer is not None
-    assert np.abs(answer.logits - expected).max() <= 1e-3 * expected.std()
 
 
 def resident_bytes() -> int:

@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from movinet_edge.checkpoints.native import load_checkpoint
-from movinet_edge.cli.main import main
 from movinet_edge.data.motion import encode
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet_table import published_arch
@@ -31,6 +30,7 @@ from movinet_edge.train.recipe import make_recipe, read_recipe, shipped_recipes
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.subclips import clip_backward
 from movinet_edge.train.transfer import starting_point
+from tests.commands import Command
 
 SIDE = 32
 
@@ -322,15 +322,13 @@ Refusal = Callable[..., None]
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refusal:
+def refused(call: Command) -> Refusal:
     """``refused(words of the command, *what the sentence says)``: exit 2 and one sentence."""
 
     def check(words: Sequence[str | Path], *texts: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["movinet-edge", "train", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        last = capfd.readouterr().err.strip().splitlines()[-1]
-        assert stopped.value.code == 2, last
+        code, _, err = call("train", *words)
+        last = err.strip().splitlines()[-1]
+        assert code == 2, last
         assert last.startswith("error: ")
         assert all(text in last for text in texts), last
 

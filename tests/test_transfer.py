@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.commands import movinet_edge
 
 CLASSES = {"BenchPress": "g01_c0[12]", "Diving": "g01_c0[12]"}
 
 
-def movinet_edge(*words: str | Path) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "movinet_edge", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def said(*words: str | Path) -> str:
+    """What a command that succeeds prints."""
+    result = movinet_edge(*words, timeout=300)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -36,17 +31,17 @@ def test_two_classes_of_real_clips(shared: Callable[[str], Path], tmp_path: Path
         for clip in found:
             os.symlink(clip, data / name / clip.name)
     imported, run, bundle = tmp_path / "k600.safetensors", tmp_path / "run", tmp_path / "bundle"
-    movinet_edge("import", weights, "--labels", labels, "--out", imported)
+    said("import", weights, "--labels", labels, "--out", imported)
     words = "--freeze backbone --set freeze_norm=true --frames 8 --epochs 15 --batch 4"
-    movinet_edge("train", "--init", imported, "--data", data, "--out", run, *words.split())
+    said("train", "--init", imported, "--data", data, "--out", run, *words.split())
     trained = run / "best.safetensors"
     record = tmp_path / "record.json"
-    movinet_edge("evaluate", trained, "--data", data, "--json", record)
+    said("evaluate", trained, "--data", data, "--json", record)
     assert json.loads(record.read_text())["top1"] == 1.0
     # `export` proves parity itself and fails where it does not hold.
-    movinet_edge("export", trained, "--out", bundle, "--format", "onnx")
-    movinet_edge("verify", bundle)
+    said("export", trained, "--out", bundle, "--format", "onnx")
+    said("verify", bundle)
     for name in CLASSES:
         clip = next((data / name).iterdir())
-        answer = json.loads(movinet_edge("run", bundle, clip, "--json").splitlines()[-1])
+        answer = json.loads(said("run", bundle, clip, "--json").splitlines()[-1])
         assert answer["top"][0]["label"] == name

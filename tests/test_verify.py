@@ -6,12 +6,10 @@ import importlib.util
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
-import av
 import numpy as np
 import onnx
 import pytest
@@ -19,7 +17,6 @@ from onnx import numpy_helper
 
 from movinet_edge.bundle import MANIFEST, Bundle, Manifest, ModelFile, Threshold, sha256_of
 from movinet_edge.checkpoints.native import Checkpoint
-from movinet_edge.cli.main import main
 from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import ExportOptions, export
 from movinet_edge.export.report import write_html, write_json, write_junit
@@ -27,6 +24,8 @@ from movinet_edge.export.verify import verify_bundle
 from movinet_edge.export.verify_record import VerifyRecord, measure, shortcomings
 from movinet_edge.models.registry import default_preprocessing, named_arch, seeded_model
 from movinet_edge.pattern import moving_pattern
+from tests.commands import Command
+from tests.videos import encode_video
 
 STEPS = 6
 LIMITS = Threshold(max_error=1e-4, min_cosine=0.999999, min_top1_agreement=1.0)
@@ -102,13 +101,6 @@ def swap_slots(file: ModelFile) -> ModelFile:
 def verified(bundle: Bundle, **options: object) -> VerifyRecord:
     """Verify the ONNX file alone: quick to load and to run."""
     return verify_bundle(bundle, ["onnxruntime"], steps=STEPS, **options)  # type: ignore[arg-type]
-
-
-def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["movinet-edge", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return int(stop.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -225,21 +217,14 @@ def test_bytes_in_and_probabilities_out(tmp_path: Path) -> None:
     assert {s.reference for s in record.streams} == {"PyTorch clip"}
 
 
-def test_video_is_streamed_too(
-    a0_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for image in moving_pattern(9, 64, 96):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(stream.encode())
+def test_video_is_streamed_too(a0_bundle: Path, tmp_path: Path, call: Command) -> None:
+    images = moving_pattern(9, 64, 96)
+    path = encode_video(tmp_path / "clip.mp4", images, rate=5, codec="mpeg4")
     record = verified(Bundle(a0_bundle), videos=[path], properties=False)
     assert record.holds, record.failures
     assert [(s.stream, s.steps) for s in record.streams] == [("golden", STEPS), ("clip.mp4", STEPS)]
     missing = tmp_path / "missing.mp4"
-    assert run_main(monkeypatch, "verify", a0_bundle, "--video", missing) == 2
+    assert call("verify", a0_bundle, "--video", missing)[0] == 2
 
 
 def test_without_torch_the_stored_answers_serve(
@@ -260,26 +245,23 @@ def test_without_torch_the_stored_answers_serve(
         verify_bundle(bundle, ["onnxruntime"], videos=["clip.mp4"])
 
 
-def test_exit_codes(
-    a0_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_exit_codes(a0_bundle: Path, tmp_path: Path, call: Command) -> None:
     arguments = ["--backend", "ort", "--steps", STEPS]
     junit, html, json = (tmp_path / "out" / name for name in ("p.xml", "r.html", "p.json"))
     files = ["--junit", junit, "--html", html, "--json", json]
-    assert run_main(monkeypatch, "verify", a0_bundle, *arguments, *files) == 0
-    assert capfd.readouterr().out.rstrip().endswith("\nparity holds")
+    code, out, _ = call("verify", a0_bundle, *arguments, *files)
+    assert code == 0
+    assert out.rstrip().endswith("\nparity holds")
     assert sorted(p.name for p in junit.parent.iterdir()) == ["p.json", "p.xml", "r.html"]
     broken = variant(a0_bundle, tmp_path / "b", weights("body.blocks.5.spatial.weight", noisy))
-    assert run_main(monkeypatch, "verify", broken.path, *arguments) == 1
-    last = capfd.readouterr().out.rstrip().splitlines()[-1]
+    code, out, _ = call("verify", broken.path, *arguments)
+    assert code == 1
+    last = out.rstrip().splitlines()[-1]
     assert last.startswith("parity does not hold: onnxruntime fp32, parity on golden: error")
     assert f"in {LAYERS[5].name}.stream" in last
     for wrong in (["--backend", "quantum"], ["--steps", "0"], ["--json", tmp_path]):
-        assert run_main(monkeypatch, "verify", a0_bundle, *arguments, *wrong) == 2
-    assert run_main(monkeypatch, "verify", tmp_path / "nowhere") == 2
+        assert call("verify", a0_bundle, *arguments, *wrong)[0] == 2
+    assert call("verify", tmp_path / "nowhere")[0] == 2
 
 
 def test_json_round_trips(bad: VerifyRecord, good: VerifyRecord, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ import pytest
 
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.video import VideoFrame, read_camera, read_frames
+from tests.videos import LEVELS, encode_video, numbered, numbered_video, steady
 
-LEVELS = 40
 RATES = [
     (Fraction(30), 5.0),
     (Fraction(30), 12.0),
@@ -34,42 +34,8 @@ RATES = [
 ]
 
 
-def numbered(number: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """A picture that is all one grey level for its number (modulo 40)."""
-    return np.full((height, width, 3), 20 + 5 * (number % LEVELS), np.uint8)
-
-
 def number_of(frame: VideoFrame) -> int:
     return round((float(frame.image.mean()) - 20) / 5)
-
-
-def write_video(
-    path: Path,
-    times: Sequence[int],
-    time_base: Fraction,
-    size: tuple[int, int] = (48, 64),
-    codec: str = "libx264",
-    options: dict[str, str] | None = None,
-    pix_fmt: str = "yuv420p",
-    rate: Fraction = Fraction(30),
-) -> Path:
-    """One numbered frame at every one of `times`, in units of `time_base`."""
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=rate, options=options or {})
-        stream.height, stream.width = size
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = time_base
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(numbered(number, *size), format="rgb24")
-            frame.pts, frame.time_base = time, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-def steady(path: Path, count: int, rate: Fraction, **more: Any) -> Path:
-    ticks = [n * rate.denominator for n in range(count)]
-    return write_video(path, ticks, Fraction(1, rate.numerator), rate=rate, **more)
 
 
 def expected(
@@ -99,7 +65,7 @@ def test_variable_frame_rate(tmp_path: Path, rate: float, first: int) -> None:
     """A phone in the dark: 30, then 8, then 20 frames per second; any first timestamp."""
     gaps = [33] * 10 + [125] * 8 + [50] * 10
     ticks = [int(t) for t in np.cumsum([first, *gaps])]
-    path = write_video(tmp_path / "v.mkv", ticks, Fraction(1, 1000))
+    path = numbered_video(tmp_path / "v.mkv", ticks, Fraction(1, 1000))
     times = [Fraction(t - first, 1000) for t in ticks]
     got = [number_of(f) for f in read_frames(path, rate)]
     want = expected(times, times[-1], rate, Fraction(1, 2000))
@@ -110,7 +76,9 @@ def test_variable_frame_rate(tmp_path: Path, rate: float, first: int) -> None:
 
 
 def test_first_timestamp_is_not_zero(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "v.ts", range(9000, 9000 + 20 * 3000, 3000), Fraction(1, 90000))
+    path = numbered_video(
+        tmp_path / "v.ts", range(9000, 9000 + 20 * 3000, 3000), Fraction(1, 90000)
+    )
     with av.open(str(path)) as container:
         assert (container.streams.video[0].start_time or 0) > 0
     frames = list(read_frames(path, 10.0))
@@ -136,15 +104,9 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 
 
 def test_colours_are_rgb(tmp_path: Path) -> None:
-    path = tmp_path / "v.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-        picture = np.zeros((48, 64, 3), np.uint8)
-        picture[..., 0], picture[..., 1] = 230, 100
-        for _ in range(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[..., 0], picture[..., 1] = 230, 100
+    path = encode_video(tmp_path / "v.mp4", [picture] * 3)
     image = next(read_frames(path, 5)).image
     assert np.abs(image.reshape(-1, 3).mean(0) - (230, 100, 0)).max() < 6
 
@@ -197,13 +159,7 @@ def test_rotated_videos_come_out_upright(tmp_path: Path, turn: str) -> None:
     (a, b, c, d), corners = UPRIGHT[turn]
     levels = np.array([[40, 100], [160, 220]], np.uint8)
     picture = np.repeat(levels.repeat(32, 0).repeat(48, 1)[..., None], 3, 2)
-    path = tmp_path / "v.mp4"
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("libx264", rate=10)
-        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
-        for _ in range(3):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    path = encode_video(tmp_path / "v.mp4", [picture] * 3)
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 44  # where the track header has its matrix
     one = 1 << 16

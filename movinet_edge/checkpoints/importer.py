@@ -88,6 +88,8 @@ def _read(path: Path) -> tuple[Weights, dict[str, Any]]:
     if is_tensorflow(path):
         return read_tensorflow(path), {}
     if path.is_dir():
+        if inside := sorted(path.glob("*.safetensors")):
+            raise BadInput(f"{path} is a folder; name a checkpoint inside, such as {inside[0]}")
         raise BadInput(f"{path} is a folder without a TensorFlow checkpoint (*.index)")
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty; copy it again")

@@ -57,7 +57,7 @@ def check(
     from movinet_edge.cli.console import bar, out
     from movinet_edge.data.check import check_data
     from movinet_edge.errors import CheckFailed
-    from movinet_edge.files import atomic_file, write_errors
+    from movinet_edge.files import write_text
 
     names = None
     if labels is not None:
@@ -67,8 +67,7 @@ def check(
     with bar("decoding videos") as update:
         record = check_data(source, split, names, jobs, update)
     if json_file is not None:
-        with atomic_file(json_file) as work, write_errors(json_file):
-            work.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+        write_text(json_file, record.model_dump_json(indent=1) + "\n")
     show(record)
     if not record.holds:
         count = len(record.problems)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from movinet_edge.cli.export import Format
+from movinet_edge.cli.options import (
+    AsZip,
+    BundleOut,
+    Format,
+    Formats,
+    InGraphPreprocess,
+    Labels,
+    Softmax,
+    Verify,
+)
 
 
 def ensemble(
@@ -20,28 +29,13 @@ def ensemble(
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(help="The bundle: a directory, or a .zip; one that is there is replaced."),
-    ],
-    formats: Annotated[
-        list[Format] | None,
-        typer.Option("--format", help="Repeatable; both by default.", show_default=False),
-    ] = None,
-    in_graph_preprocess: Annotated[
-        bool, typer.Option("--in-graph-preprocess", help="Take uint8 RGB, normalise inside.")
-    ] = False,
-    softmax: Annotated[
-        bool, typer.Option("--softmax", help="Emit probabilities instead of logits.")
-    ] = False,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Class names of all, one per line.", show_default=False),
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option(help="Prove parity and write parity.json and report.html.")
-    ] = True,
-    as_zip: Annotated[bool, typer.Option("--zip", help="Write OUT.zip.")] = False,
+    out: BundleOut,
+    formats: Formats = None,
+    in_graph_preprocess: InGraphPreprocess = False,
+    softmax: Softmax = False,
+    labels: Labels = None,
+    verify: Verify = True,
+    as_zip: AsZip = False,
 ) -> None:
     """Write a bundle of models that run in turn and whose logits are averaged."""
     from movinet_edge.cli.console import err, progress

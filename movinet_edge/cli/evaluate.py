@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -25,11 +24,6 @@ class Protocol(StrEnum):
     stream = "stream"
     clip = "clip"
     multi_clip = "multi-clip"
-
-
-class Device(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def evaluate(
@@ -83,8 +77,10 @@ def evaluate(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode videos.")] = 2,
     device: Annotated[
-        Device | None,
-        typer.Option(help="Of a checkpoint; default: cuda if there is one.", show_default=False),
+        str | None,
+        typer.Option(
+            help="Of a checkpoint, cpu or cuda; default: cuda if there is one.", show_default=False
+        ),
     ] = None,
     json_file: Annotated[
         Path | None,
@@ -93,18 +89,19 @@ def evaluate(
 ) -> None:
     """Measure accuracy on videos, with the work and memory of a protocol; torchrun shares it."""
     from movinet_edge.cli.console import bar, out
-    from movinet_edge.files import MANIFEST
+    from movinet_edge.files import MANIFEST, text_file
     from movinet_edge.train.evaluate import EvalOptions
     from movinet_edge.train.evaluate import evaluate as measure
     from movinet_edge.train.parallel import world
 
     bundle = source.suffix == ".zip" or (source / MANIFEST).is_file()
     asked = _protocol(protocol, frames, clips)
-    _refuse(bundle and device is Device.cuda, "bundles run on the CPU; leave out --device")
+    _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
     _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
     with ExitStack() as stack:
         here = stack.enter_context(world("cpu" if bundle else device))
-        write = stack.enter_context(_writer(json_file if here.leads else None))
+        target = json_file if here.leads else None
+        write = stack.enter_context(text_file(target)) if target else None
         if bundle:
             opened = _open_bundle(source, asked, backend, threads or 1, stack)
         else:
@@ -117,7 +114,8 @@ def evaluate(
                 record = measure(predictor, videos, contract, options, update)
         else:
             record = measure(predictor, videos, contract, options)
-        write(record.to_json())
+        if write is not None:
+            write(record.to_json())
     if here.leads:
         _notes(record)
         out().print(_heading(record), highlight=False, soft_wrap=True)
@@ -181,24 +179,6 @@ def limited(videos: VideoSet, limit: int | None) -> VideoSet:
     return replace(videos, videos=tuple(videos.videos[i * count // limit] for i in range(limit)))
 
 
-@contextmanager
-def _writer(target: Path | None) -> Iterator[Callable[[str], None]]:
-    """Yields what writes `target` (None: nothing), which is tried before the work of minutes."""
-    from movinet_edge.files import atomic_file, write_errors
-
-    if target is None:
-        yield lambda text: None
-        return
-    _refuse(target.is_dir(), f"{target} is a directory; name a file for --json")
-    with atomic_file(target) as work:
-
-        def write(text: str) -> None:
-            with write_errors(target):
-                work.write_text(text, encoding="utf-8")
-
-        yield write
-
-
 Opened = tuple["Predictor", "Preprocessing", "list[str] | None"]
 
 
@@ -234,11 +214,11 @@ def _open_checkpoint(
 
 
 def _videos(data: Path, split: str | None, labels: list[str] | None) -> VideoSet:
-    from movinet_edge.data.listing import has_split, read_video_set
+    from movinet_edge.data.listing import read_video_set
+    from movinet_edge.data.sources import read_source
 
-    if split is None:
-        split = next((name for name in ("test", "val") if has_split(data, name)), None)
-    return read_video_set(data, split, labels)
+    found = read_source(data)
+    return read_video_set(found, split or found.first_of("test", "val"), labels)
 
 
 def _protocol(protocol: Protocol, frames: int | None, clips: int | None) -> EvalProtocol:

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from movinet_edge.cli.options import (
+    AsZip,
+    BundleOut,
+    Format,
+    Formats,
+    InGraphPreprocess,
+    Labels,
+    Softmax,
+    Verify,
+)
+
 if TYPE_CHECKING:
     from movinet_edge.checkpoints.native import Checkpoint
     from movinet_edge.export.verify_record import VerifyRecord
-
-
-class Format(StrEnum):
-    onnx = "onnx"
-    tflite = "tflite"
 
 
 class Form(StrEnum):
@@ -38,14 +44,8 @@ def export(
             show_default=False,
         ),
     ],
-    out: Annotated[
-        Path,
-        typer.Option(help="The bundle: a directory, or a .zip; one that is there is replaced."),
-    ],
-    formats: Annotated[
-        list[Format] | None,
-        typer.Option("--format", help="Repeatable; both by default.", show_default=False),
-    ] = None,
+    out: BundleOut,
+    formats: Formats = None,
     form: Annotated[
         Form | None,
         typer.Option(
@@ -55,27 +55,19 @@ def export(
         ),
     ] = None,
     precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
-    in_graph_preprocess: Annotated[
-        bool, typer.Option("--in-graph-preprocess", help="Take uint8 RGB, normalise inside.")
-    ] = False,
-    softmax: Annotated[
-        bool, typer.Option("--softmax", help="Emit probabilities instead of logits.")
-    ] = False,
+    in_graph_preprocess: InGraphPreprocess = False,
+    softmax: Softmax = False,
     clip_frames: Annotated[
         int | None,
         typer.Option(min=1, help="Length of the clip form.", show_default=False),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="Class names, one per line.", show_default=False)
-    ] = None,
+    labels: Labels = None,
     size: Annotated[
         int | None,
         typer.Option(min=32, max=1024, help="Frame side, if not the model's own."),
     ] = None,
-    verify: Annotated[
-        bool, typer.Option(help="Prove parity and write parity.json and report.html.")
-    ] = True,
-    as_zip: Annotated[bool, typer.Option("--zip", help="Write OUT.zip.")] = False,
+    verify: Verify = True,
+    as_zip: AsZip = False,
 ) -> None:
     """Write ONNX and TFLite step models with manifest, golden stream and parity report."""
     from movinet_edge.cli.console import progress
@@ -135,15 +127,20 @@ def _checkpoint(source: str, labels: Path | None, size: int | None) -> Checkpoin
     from movinet_edge.checkpoints.native import Checkpoint, trained_checkpoints
     from movinet_edge.cli.console import err
     from movinet_edge.errors import BadInput
-    from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+    from movinet_edge.models.registry import (
+        default_preprocessing,
+        is_model,
+        named_arch,
+        seeded_model,
+    )
 
     names = read_labels(labels) if labels else None
-    if source in MODELS:
-        err().print(f"note: {source} has untrained (seeded) weights; its answers mean nothing")
-        arch = MODELS[source]
-        checkpoint = Checkpoint(seeded_model(arch), default_preprocessing(arch), names)
-    elif source in trained_checkpoints() or _is_path(source):
+    if source in trained_checkpoints() or (_is_path(source) and not is_model(source)):
         checkpoint = read_checkpoint(Path(source), names)
+    elif is_model(source):
+        err().print(f"note: {source} has untrained (seeded) weights; its answers mean nothing")
+        arch = named_arch(source)
+        checkpoint = Checkpoint(seeded_model(arch), default_preprocessing(arch), names)
     else:
         raise BadInput(
             f"{source!r} is neither a file nor a model; movinet-edge models lists the models"

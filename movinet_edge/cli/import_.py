@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from movinet_edge.cli.options import pairs
+
 
 def import_(
     source: Annotated[
@@ -39,16 +41,12 @@ def import_(
     from movinet_edge.checkpoints.native import save_checkpoint
     from movinet_edge.cli.console import out as console
     from movinet_edge.cli.console import progress
-    from movinet_edge.errors import BadInput
 
-    pairs = [text.partition("=") for text in changes or []]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise BadInput(f"--set takes KEY=VALUE, not {key!r}")
+    fields = pairs(changes)
     with progress("import") as say:
         say(str(source))
         names = read_labels(labels) if labels else None
-        checkpoint = read_checkpoint(source, names, {key: value for key, _, value in pairs})
+        checkpoint = read_checkpoint(source, names, fields)
         save_checkpoint(checkpoint, out, half)
     arch = checkpoint.arch
     count = sum(p.numel() for p in checkpoint.model.parameters())

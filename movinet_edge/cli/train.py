@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from movinet_edge.cli.options import pairs
+
 if TYPE_CHECKING:
     from movinet_edge.data.listing import VideoSet
     from movinet_edge.train.recipe import Recipe
@@ -76,7 +78,7 @@ def train(
         **{"model": model, "init": init, "freeze": freeze, "subclips": subclips, "flip": flip},
         **{"frames": frames, "frame_rate": frame_rate, "size": size, "epochs": epochs},
         **{"batch": batch, "lr": lr, "precision": precision, "seed": seed},
-        **_pairs(changes or []),
+        **{key: _value(text) for key, text in pairs(changes).items()},
     }
     import torch
 
@@ -132,22 +134,14 @@ def _note(text: str) -> None:
     err().print(f"note: {text}", highlight=False, soft_wrap=True)
 
 
-def _pairs(texts: list[str]) -> dict[str, Any]:
-    """KEY=VALUE texts; values are TOML (numbers, true, [lists]) or plain words."""
+def _value(text: str) -> Any:
+    """A TOML value (a number, true, a [list]) or, where it is none, a plain word."""
     import tomllib
 
-    from movinet_edge.errors import BadInput
-
-    pairs: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise BadInput(f"--set takes KEY=VALUE, not {text!r}")
-        try:
-            pairs[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            pairs[key] = value
-    return pairs
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _same_recipe(running: Recipe, name: str | None, fields: dict[str, Any]) -> Recipe:
@@ -166,17 +160,20 @@ def _same_recipe(running: Recipe, name: str | None, fields: dict[str, Any]) -> R
 
 def _videos(data: Path, val: Path | None) -> tuple[VideoSet, VideoSet | None]:
     """Training and validation videos, of the same classes."""
-    from movinet_edge.data.listing import has_split, read_video_set
+    from movinet_edge.data.listing import read_video_set
+    from movinet_edge.data.sources import read_source
     from movinet_edge.errors import BadInput
 
-    train, held_out = (has_split(data, split) for split in ("train", "val"))
-    if not train and (held_out or has_split(data, "test")):
+    found = read_source(data)
+    train = found.first_of("train")
+    if train is None and found.first_of("val", "test"):
         raise BadInput(f"{data} has splits but none to train on; name one of them train")
-    videos = read_video_set(data, "train" if train else None)
+    videos = read_video_set(found, train)
     if val is not None:
-        split = next((name for name in ("val", "test") if has_split(val, name)), None)
-        return videos, read_video_set(val, split, videos.labels)
-    return videos, read_video_set(data, "val", videos.labels) if held_out else None
+        others = read_source(val)
+        return videos, read_video_set(others, others.first_of("val", "test"), videos.labels)
+    held_out = found.first_of("val")
+    return videos, read_video_set(found, held_out, videos.labels) if held_out else None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""From clips to a model's input: random crops for training, centred ones for validation."""
+"""From clips to a model's training input: random crops, mirroring and colours."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ class Augment:
             self._clip(frames.to(device, non_blocking=True), int(seed))
             for frames, seed in zip(batch.frames, batch.seeds, strict=True)
         ]
-        return _stack(clips, self.config.size)
+        side = self.config.size
+        return torch.stack(clips) if clips else torch.zeros(0, 0, 3, side, side)
 
     def _clip(self, frames: Tensor, seed: int) -> Tensor:
         config, chance = self.config, np.random.default_rng(seed)
@@ -88,27 +89,6 @@ class Augment:
         strengths = config.brightness, config.contrast, config.saturation
         factors = [chance.uniform(max(0.0, 1 - x), 1 + x) for x in strengths]
         return _colour(clip, *factors) if any(strengths) else clip
-
-
-class CentreCrop:
-    """The largest centred square of every clip, at `size`; called as `Augment` is."""
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def __call__(self, batch: Batch, device: torch.device | str | None = None) -> Tensor:
-        """A batch as float32 [B, T, 3, size, size] in [0, 1], computed on `device`."""
-        clips = [self._clip(frames.to(device, non_blocking=True)) for frames in batch.frames]
-        return _stack(clips, self.size)
-
-    def _clip(self, frames: Tensor) -> Tensor:
-        height, width = frames.shape[-2:]
-        side = min(height, width)
-        return _cut(frames, ((height - side) // 2, (width - side) // 2, side, side), self.size)
-
-
-def _stack(clips: list[Tensor], size: int) -> Tensor:
-    return torch.stack(clips) if clips else torch.zeros(0, 0, 3, size, size)
 
 
 def _cut(frames: Tensor, box: Box, size: int) -> Tensor:

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from movinet_edge.bundle import Record, sha256_of
+from movinet_edge.bundle import Record
 from movinet_edge.data.listing import Video, VideoSet, survey
 from movinet_edge.data.sources import Finding
 from movinet_edge.errors import BadInput
+from movinet_edge.files import sha256_of
 from movinet_edge.runtime.video import VideoFile
 
 # What videos belong to that are in no split.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.data.cache import CachedVideo, FrameCache, shrink
 from movinet_edge.data.listing import Video, VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.preprocess import fill
-from movinet_edge.runtime.video import BadVideo, VideoFile, on_screen, ticks, upright
+from movinet_edge.runtime.video import BadVideo, VideoFile, exact_rate, on_screen, ticks, upright
 
 # Starts of clips are drawn in steps of this part of the time there is.
 STEPS = 1 << 32
@@ -44,7 +45,6 @@ class Broken:
 
     path: Path
     reason: str
-    index: int
     fatal: bool = False
 
 
@@ -107,7 +107,7 @@ class TrainClips(Dataset[Clip | Broken]):
         frames: per clip.
         frame_rate: of the clips, per second; the videos may have any.
         short_side: of the frames in pixels; they keep their aspect.
-        cache: where decoded frames are kept; the clips are the same without.
+        cache: where decoded frames are kept; the clips are the same without, but for damaged files.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class TrainClips(Dataset[Clip | Broken]):
             with self._open(video.path) as file:
                 images = self._draw(file, video, chance)
         except BadVideo as error:
-            return _broken(video.path, error, index)
+            return _broken(video.path, error)
         except BadInput as error:
-            return Broken(video.path, str(error), index, fatal=True)
+            return Broken(video.path, str(error), fatal=True)
         # [T, H, W, 3]; a copy that owns its memory, also of cached frames.
         stack = torch.from_numpy(np.stack(images))
         return Clip(stack.permute(0, 3, 1, 2).contiguous(), video.label, index, seed)
@@ -170,7 +170,7 @@ class TrainClips(Dataset[Clip | Broken]):
 
     def _latest(self, video: Video, length: Fraction) -> Fraction:
         """The latest start at which a whole clip fits."""
-        rate = Fraction(self.frame_rate).limit_denominator(1001)
+        rate = exact_rate(self.frame_rate)
         end = length if video.end is None else min(length, Fraction(video.end))
         return max(end - (self.frames - 1) / rate, Fraction(video.start))
 
@@ -214,7 +214,7 @@ class EvalVideos(Dataset[Clip | Broken]):
             if not images:
                 raise _too_short(video)
         except BadVideo as error:
-            return _broken(video.path, error, index)
+            return _broken(video.path, error)
         return Clip(torch.from_numpy(np.stack(images)), video.label, index, seed=0)
 
 
@@ -258,6 +258,13 @@ class BrokenReport:
             )
 
 
+def loader(dataset: Dataset[Clip | Broken], workers: int, **options: Any) -> DataLoader[Any]:
+    """A `DataLoader` whose `workers` processes decode videos."""
+    if workers:  # garbage may hold threads of libav, which a fork could not join
+        gc.collect()
+    return DataLoader(dataset, num_workers=workers, **options)
+
+
 def _segment(
     file: VideoFile | CachedVideo, video: Video, frame_rate: float, start: Fraction
 ) -> Iterator[Any]:
@@ -281,6 +288,6 @@ def _too_short(video: Video) -> BadVideo:
     return BadVideo(f"{video.path} ends before {video.start:g} s, where its segment starts")
 
 
-def _broken(path: Path, error: BadVideo, index: int) -> Broken:
+def _broken(path: Path, error: BadVideo) -> Broken:
     reason = str(error).removeprefix(f"{path} ").removesuffix(f" at {path}")
-    return Broken(path, reason, index)
+    return Broken(path, reason)

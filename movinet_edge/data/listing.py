@@ -37,13 +37,14 @@ class VideoSet:
 
 
 def read_video_set(
-    source: Path, split: str | None = None, labels: Sequence[str] | None = None
+    source: Path | Source, split: str | None = None, labels: Sequence[str] | None = None
 ) -> VideoSet:
     """The videos of a folder of classes or of a list.
 
     Args:
         source: ``DIR/<class>/*.mp4``, ``DIR/<split>/<class>/*.mp4``, a ``.txt`` with a path and
-            perhaps a label per line (Kinetics, UCF101), or a ``.csv`` with a header.
+            perhaps a label per line (Kinetics, UCF101), a ``.csv`` with a header, or what
+            `read_source` found there.
         split: ``train``, ``val`` or ``test``; None takes all.
         labels: the classes in the order of their indices, from 0; default: those of all splits,
             sorted, or as the list numbers them.
@@ -56,32 +57,27 @@ def read_video_set(
         raise BadInput(finding.text)
     if not videos and videos.missing:
         raise BadInput(
-            f"none of the {len(videos.missing)} videos that {source} names is there (such as "
-            f"{videos.missing[0]}); put them beside the list or in a folder above it"
+            f"none of the {len(videos.missing)} videos that {videos.source} names is there (such "
+            f"as {videos.missing[0]}); put them beside the list or in a folder above it"
         )
     if not videos:
-        raise BadInput(f"{source} has no videos{f' in its split {split}' if split else ''}")
+        raise BadInput(f"{videos.source} has no videos{f' in its split {split}' if split else ''}")
     return videos
 
 
-def has_split(source: Path, split: str) -> bool:
-    """Whether a data set has this split."""
-    return source.exists() and canonical_split(split) in read_source(source).splits
-
-
 def survey(
-    source: Path, split: str | None = None, labels: Sequence[str] | None = None
+    source: Path | Source, split: str | None = None, labels: Sequence[str] | None = None
 ) -> tuple[VideoSet, list[Finding]]:
     """As `read_video_set`, but with what is wrong beside the rest, which may be empty.
 
     Raises:
         BadInput: there is no data set or no such split.
     """
-    found = read_source(source)
+    found = source if isinstance(source, Source) else read_source(source)
     chosen = split and canonical_split(split)
     if chosen and chosen not in found.splits:
         has = f"it has {', '.join(found.splits)}" if found.splits else "it is not split"
-        raise BadInput(f"{source} has no split {split!r}: {has}; choose another")
+        raise BadInput(f"{found.path} has no split {split!r}: {has}; choose another")
     names = tuple(labels or found.classes)
     numbers = _numbers(found, names)
     rows = [row for row in found.rows if not chosen or row.split == chosen]
@@ -93,10 +89,10 @@ def survey(
     unknown = Counter(row.label for row in rows if row.label not in numbers)
     findings = [
         *(f for f in found.findings if not chosen or f.split in (None, chosen)),
-        *(_unknown(source, label, count, names) for label, count in unknown.items()),
+        *(_unknown(found.path, label, count, names) for label, count in unknown.items()),
     ]
     missing = tuple(row.name for row in rows if row.path is None)
-    return VideoSet(videos, names, source, missing), findings
+    return VideoSet(videos, names, found.path, missing), findings
 
 
 def _numbers(found: Source, names: tuple[str, ...]) -> dict[str, int]:

@@ -78,11 +78,16 @@ class Source:
     (`numbered`), else sorted.
     """
 
+    path: Path
     rows: list[Row] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     numbered: bool = False
     splits: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
+
+    def first_of(self, *splits: str) -> str | None:
+        """The first of these splits that it has."""
+        return next((split for split in splits if split in self.splits), None)
 
 
 def read_source(path: Path) -> Source:
@@ -135,7 +140,7 @@ def _videos(folder: Path) -> list[Path]:
 
 
 def _read_folder(folder: Path) -> Source:
-    source = Source()
+    source = Source(folder)
     splits = [(p, split) for p in _folders(folder) if (split := canonical_split(p.name)) in SPLITS]
     # A class may be called "test", too; but it has videos then, not classes.
     parts: list[tuple[Path, str | None]] = [(folder, None)]
@@ -155,6 +160,11 @@ def _read_folder(folder: Path) -> Source:
     if not classes:
         loose = "; put its videos into a folder per class" if _videos(folder) else ""
         raise BadInput(f"{folder} has no class folders{loose or ' (DIR/<class>/*.mp4)'}")
+    if all(canonical_split(name) in SPLITS for name in classes):
+        raise BadInput(
+            f"{folder} has splits without folders of classes; untrimmed videos cannot be used as "
+            "they are"
+        )
     return source
 
 
@@ -200,7 +210,7 @@ def _read_txt(path: Path) -> Source:
     """``path label`` per line; without a label, the folder of the video is its class."""
     classes = _ucf_classes(path.parent / UCF_CLASSES)
     ucf = bool(classes)
-    source, find = Source(classes=classes, numbered=ucf), _Finder(path, ucf)
+    source, find = Source(path, classes=classes, numbered=ucf), _Finder(path, ucf)
     for number, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
             continue
@@ -237,7 +247,7 @@ Find = Callable[[Cells], Path | None]
 
 def _read_csv(path: Path) -> Source:
     """A table with a header: paths, or Kinetics' ids."""
-    source = Source()
+    source = Source(path)
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     headings = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     columns = {

@@ -45,10 +45,14 @@ def named_arch(name: str) -> MoViNetArch:
     Raises:
         BadInput: there is none of that name.
     """
-    arch = MODELS.get(name) or MODELS.get(f"movinet-{name}")
-    if arch is None:
+    if not is_model(name):
         raise BadInput(f"unknown model {name!r}; movinet-edge models lists them all")
-    return arch
+    return MODELS.get(name) or MODELS[f"movinet-{name}"]
+
+
+def is_model(name: str) -> bool:
+    """Whether a published architecture is called so, in full or for short."""
+    return name in MODELS or f"movinet-{name}" in MODELS
 
 
 def arch_from_record(record: dict[str, Any]) -> MoViNetArch:

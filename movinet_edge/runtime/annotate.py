@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from movinet_edge.errors import BadInput
 from movinet_edge.files import NewFile, describe_os_error
 from movinet_edge.runtime.stream import Prediction
+from movinet_edge.runtime.video import exact_rate
 
 MIN_WIDTH = 480  # small clips are enlarged so that the text stays readable
 
@@ -34,7 +34,7 @@ class AnnotatedVideo:
         if path.suffix != ".mp4":
             raise BadInput(f"--save writes mp4 files; name it {path.with_suffix('.mp4')}")
         self.path, self.top_k = path, top_k
-        self._rate = Fraction(frame_rate).limit_denominator(1001)
+        self._rate = exact_rate(frame_rate)
         self._stream: Any = None
         self._new = NewFile(path)
         # A file of ours: one that PyAV opens stays open when the disk is full.

@@ -64,9 +64,14 @@ class Picture(NamedTuple):
     frame: Any
 
 
+def exact_rate(frame_rate: float) -> Fraction:
+    """Frames per second as films have them: 29.97 is 30000/1001."""
+    return Fraction(frame_rate).limit_denominator(1001)
+
+
 def ticks(frame_rate: float, start: Fraction = ZERO) -> Iterator[Fraction]:
     """start, start + 1/rate, start + 2/rate, ... without end."""
-    rate = Fraction(frame_rate).limit_denominator(1001)
+    rate = exact_rate(frame_rate)
     return (start + number / rate for number in count())
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from movinet_edge.data.clips import Batch, TrainClips, collate
+from movinet_edge.data.clips import Batch, TrainClips, collate, loader
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.train.parallel import World
@@ -47,12 +46,10 @@ class Batches(Sampler[list[int]]):
         """The batches of an epoch from batch `start` on, decoded by `workers` processes."""
         clips.set_epoch(epoch)
         self.epoch, self.start = epoch, start
-        if workers:  # garbage may hold threads of libav, which a fork could not join
-            gc.collect()
-        return DataLoader(
-            clips,  # type: ignore[arg-type]  # collate makes batches of its clips
+        return loader(
+            clips,
+            workers,
             batch_sampler=self,
-            num_workers=workers,
             collate_fn=collate,
             pin_memory=self.world.device.type == "cuda",
         )

@@ -6,7 +6,6 @@ and all processes return the same record.
 
 from __future__ import annotations
 
-import gc
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +16,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from movinet_edge.bundle import Preprocessing, Record
-from movinet_edge.data.clips import Broken, Clip, EvalVideos
+from movinet_edge.data.clips import Broken, EvalVideos, loader
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
@@ -212,15 +210,8 @@ def _pass(
     """Every video of this process's share, once."""
     share, (rank, ranks) = Share(), place()
     mine = range(rank, len(videos), ranks)
-    if options.workers:  # garbage may hold threads of libav, which a fork could not join
-        gc.collect()
-    loader: DataLoader[Clip | Broken] = DataLoader(
-        EvalVideos(videos, contract),
-        batch_size=None,
-        sampler=mine,
-        num_workers=options.workers,
-    )
-    for done, item in enumerate(loader, start=1):
+    items = loader(EvalVideos(videos, contract), options.workers, batch_size=None, sampler=mine)
+    for done, item in enumerate(items, start=1):
         if isinstance(item, Broken):
             share.broken.append(BrokenVideo(path=str(item.path), reason=item.reason))
         else:

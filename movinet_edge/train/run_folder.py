@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from movinet_edge.bundle import Record
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.files import atomic_file, write_errors
+from movinet_edge.files import atomic_file, write_errors, write_text
 from movinet_edge.train.recipe import Recipe
 
 RUN, STATE, LAST, BEST = "run.json", "state.pt", "last.safetensors", "best.safetensors"
@@ -53,10 +53,7 @@ class RunFolder:
 
     def begin(self, record: RunRecord) -> None:
         """Make the folder of a new run."""
-        with write_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            with atomic_file(self.path / RUN) as work:
-                work.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
+        write_text(self.path / RUN, record.model_dump_json(indent=1) + "\n")
 
     def record(self) -> RunRecord:
         """How the run was begun.
@@ -135,8 +132,7 @@ class RunFolder:
             if not kept:
                 path.unlink()
                 continue
-            with atomic_file(path) as work, write_errors(path):
-                work.write_text("".join([lines[0], *(lines[n] for n in kept)]), "utf-8")
+            write_text(path, "".join([lines[0], *(lines[n] for n in kept)]))
         self._board(purge_step=step + 1)
 
     def _board(self, purge_step: int | None = None) -> Any:

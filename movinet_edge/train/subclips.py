@@ -4,7 +4,7 @@ A clip of T frames goes through the model as n sub-clips of T / n frames. The st
 what came before from sub-clip to sub-clip; each sub-clip has its own loss, at its last frame, and
 the gradients of all of them add up. With gradients stopped in the buffers a sub-clip's graph is
 freed before the next one begins: memory depends on the sub-clip's length and not on the clip's.
-With gradients kept the result equals training on the whole clip at once.
+With gradients kept they equal those of one pass over the whole clip with the same n losses.
 """
 
 from __future__ import annotations

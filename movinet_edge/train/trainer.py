@@ -26,7 +26,6 @@ from movinet_edge.data.augment import Augment, AugmentConfig
 from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
-from movinet_edge.data.sources import SPLITS
 from movinet_edge.errors import BadInput
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
@@ -49,7 +48,10 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a run is carried out; nothing here changes the weights it arrives at."""
+    """How a run is carried out; nothing here changes the weights it arrives at.
+
+    Except that with a cache a damaged file is always left out (see `TrainClips`).
+    """
 
     workers: int = 0
     cache: Path | None = None
@@ -107,14 +109,9 @@ class Trainer:
                 f"{train.source} has one class only ({', '.join(train.labels)}); --data takes a "
                 "folder with a folder for each class"
             )
-        if set(train.labels) <= set(SPLITS):
-            raise BadInput(
-                f"{train.source} has splits without folders of classes; untrimmed videos cannot be "
-                "trained on as they are"
-            )
         if not self.start.arch.causal and recipe.subclips > 1:
             raise BadInput("a base model sees whole clips; train it with one sub-clip")
-        self.data = train
+        self.data = fingerprint(train)
         short_side = recipe.short_side or round(contract.height * 1.12)
         cache = FrameCache(options.cache) if options.cache else None
         self.clips = TrainClips(
@@ -198,7 +195,7 @@ class Trainer:
                 self._log_step(epoch, loss, lr, time.perf_counter() - began)
                 tell(loss)
             began = time.perf_counter()
-            if self.step % self.options.save_every == 0:
+            if self.step % self.options.save_every == 0 and self.step % len(self.batches):
                 self._save_state()
         if self.world.total(self.tally.clips) == 0:
             self.broken.check(presented)
@@ -208,25 +205,25 @@ class Trainer:
         recipe, world = self.recipe, self.world
         seed = np.random.SeedSequence([recipe.seed, self.step, world.rank]).generate_state(1)
         torch.manual_seed(int(seed[0]))
-        loss: float | None = None
         # All or none: the others would wait for this process's gradients.
-        if world.smallest(len(batch.frames)):
-            clip = self.augment(batch, world.device)
-            if recipe.channels_last:
-                flat = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-                clip = flat.unflatten(0, clip.shape[:2])
-            mean, _ = clip_backward(
-                self.model,
-                clip,
-                batch.labels.to(world.device),
-                recipe.subclips,
-                recipe.gradients == "keep",
-                recipe.label_smoothing,
-                self._autocast,
-                self.scaler.scale,
-                self._no_sync,
-            )
-            loss = self._update(mean)
+        if not world.smallest(len(batch.frames)):
+            return None
+        clip = self.augment(batch, world.device)
+        if recipe.channels_last:
+            flat = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            clip = flat.unflatten(0, clip.shape[:2])
+        mean, _ = clip_backward(
+            self.model,
+            clip,
+            batch.labels.to(world.device),
+            recipe.subclips,
+            recipe.gradients == "keep",
+            recipe.label_smoothing,
+            self._autocast,
+            self.scaler.scale,
+            self._no_sync,
+        )
+        loss = self._update(mean)
         self.schedule.step()
         return loss
 
@@ -275,7 +272,8 @@ class Trainer:
 
     def _close_epoch(self, epoch: int) -> EvalRecord | None:
         """Validate and save; without validation videos the last epoch counts as the best."""
-        self._save_state()  # validation takes its time, and may fail
+        if self.val is not None:  # which takes its time, and may fail
+            self._save_state()
         checkpoint = self.checkpoint()
         record = self._validate(checkpoint)
         score = record.top1 if record is not None else float(epoch)
@@ -319,7 +317,7 @@ class Trainer:
                 "best": self.best,
                 "tally": asdict(self.tally),
                 "broken": {str(path): reason for path, reason in self.broken.reasons.items()},
-                "data": fingerprint(self.data),
+                "data": self.data,
             }
         )
 
@@ -334,7 +332,7 @@ class Trainer:
             if self.world.leads:
                 self.folder.forget_after(0, 0)
             return
-        if state["data"] != fingerprint(self.data):
+        if state["data"] != self.data:
             raise BadInput(
                 f"the run in {self.folder.path} began with other videos; resume it with the same "
                 "--data or start a new run"
