@@ -7,7 +7,7 @@ OUT ?= out
 # Two files of tests at a time, one thread each: idle threads of one would slow down the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all lint figures clean
+.PHONY: demo test test-all test-arm64 lint figures clean
 
 # torch comes first: nothing installed later may pull a second one.
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -35,6 +35,11 @@ test: $(VENV)/.dev lint
 test-all: $(VENV)/.dev lint
 	$(PYTEST) -m "not arm64 and not device and not gpu and not browser"
 
+# Bundles on emulated ARM64 cores, which are set up first; skipped where Debian's packages cannot be
+# had. It is one file, so its tests are dealt out singly.
+test-arm64: $(VENV)/.dev
+	$(PYTEST) --dist load -m arm64
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,4 +50,4 @@ figures: $(VENV)/.base
 	$(BIN)/python -m movinet_edge.benchmarks.figures
 
 clean:
-	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .arm64

@@ -13,6 +13,11 @@ import sys
 from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.precision_figures import (
+    draw_precisions,
+    drift_table,
+    precision_table,
+)
 from movinet_edge.benchmarks.record import Measurement, Report
 from movinet_edge.benchmarks.training_figures import (
     draw_memory,
@@ -27,6 +32,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 FIGURES = ROOT / "docs" / "figures"
 LATENCY = "<!-- results: begin -->", "<!-- results: end -->"
 MOTION = "<!-- motion: begin -->", "<!-- motion: end -->"
+PRECISIONS = "<!-- precisions: begin -->", "<!-- precisions: end -->"
+DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
 def reports() -> dict[str, Report]:
@@ -79,12 +86,12 @@ def table(found: dict[str, Report]) -> str:
     return "\n".join(lines)
 
 
-def write_table(marks: tuple[str, str], text: str) -> None:
-    """Put `text` between two marks of the README."""
-    readme = ROOT / "README.md"
+def write_table(marks: tuple[str, str], text: str, page: str = "README.md") -> None:
+    """Put `text` between two marks of a page."""
+    readme = ROOT / page
     old, (begin, end) = readme.read_text("utf-8"), marks
     if begin not in old or end not in old:
-        raise ValueError(f"README.md lacks the marks {begin} and {end}")
+        raise ValueError(f"{page} lacks the marks {begin} and {end}")
     before, _, rest = old.partition(begin)
     _, _, after = rest.partition(end)
     readme.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
@@ -149,6 +156,10 @@ def main() -> None:
         write_table(LATENCY, table(found))
         draw_latency(next(iter(found.values())), FIGURES / "latency.svg")
     draw_training()
+    draw_precisions(FIGURES / "precisions.svg")
+    for page in ("README.md", "docs/quantization.md"):
+        write_table(PRECISIONS, precision_table(), page)
+    write_table(DRIFT, drift_table(), "docs/quantization.md")
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 

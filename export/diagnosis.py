@@ -72,9 +72,6 @@ def _aligned(
     The PyTorch model keeps all past frames, [past, C, H, W] with the newest last; an artefact
     gives the newest only, or all stacked along the height, in the layout of `spec`.
     """
-    value = value.astype(np.float32)
-    if spec.quantization is not None:
-        value = (value - spec.quantization.zero_point) * np.float32(spec.quantization.scale)
     if reference.ndim != 4 or value.ndim != 4:
         return value.reshape(-1), reference.reshape(-1)
     if spec.layout == "NHWC":

@@ -22,9 +22,15 @@ from movinet_edge.bundle import (
 )
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.export.golden import STEPS, write_golden
-from movinet_edge.export.graph_files import ExportOptions, Progress, write_graph
+from movinet_edge.export.calibration import Stream, calibration_streams
+from movinet_edge.export.golden import STEPS, golden_frames, write_golden
+from movinet_edge.export.graph_files import ExportOptions, write_graph
+from movinet_edge.export.load_check import check_loads
+from movinet_edge.export.model_files import Progress
+from movinet_edge.export.precision import PRECISIONS
+from movinet_edge.export.profiles import refuse
 from movinet_edge.files import MANIFEST, atomic_output, sha256_of
+from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import weights_sha256
 
 if TYPE_CHECKING:
@@ -32,10 +38,6 @@ if TYPE_CHECKING:
 
 GRAPH = "step"
 TOOLS = ("torch", "litert-torch", "litert-converter", "onnx", "onnxscript", "onnxsim")
-
-# Relative to the standard deviation of the reference logits.
-THRESHOLDS = {"fp32": Threshold(max_error=1e-4, min_cosine=0.999999, min_top1_agreement=1.0)}
-CLIP_THRESHOLDS = {"fp32": Threshold(max_error=1e-3, min_cosine=0.99999, min_top1_agreement=1.0)}
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def write_bundle(
         _refuse(checkpoint, options)
     with atomic_output(out) as folder:
         _write(contents, folder, options, progress)
+        progress("loading in a process apart")
+        check_loads(Bundle(folder))
         return _prove(folder, progress) if options.verify else None
 
 
@@ -103,10 +107,36 @@ def _refuse(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise BadInput(f"{arch.name} sees whole clips; export it with --form clip")
     if options.clip_frames is not None and (options.form != "clip" or options.clip_frames < 2):
         raise BadInput("--clip-frames is for --form clip, and at least 2")
+    refuse(arch, options)
+    _refuse_precisions(arch, options)
     if checkpoint.labels is not None and len(checkpoint.labels) != arch.classes:
         raise BadInput(
             f"{len(checkpoint.labels)} labels for {arch.classes} classes; "
             "give a label file with one line per class"
+        )
+
+
+def _refuse_precisions(arch: MoViNetArch, options: ExportOptions) -> None:
+    calibrated = [p for p in options.precisions if PRECISIONS[p].calibrated]
+    if not calibrated:
+        return
+    (precision,) = dict.fromkeys(calibrated)
+    if options.form == "clip":
+        raise BadInput(
+            f"{precision} is for streams, not for --form clip, whose means over time are matrix "
+            "products; take --precision dynamic"
+        )
+    if options.in_graph_preprocess:
+        raise BadInput(f"{precision} takes bytes as it is; leave out --in-graph-preprocess")
+    if arch.positional_encoding:
+        raise BadInput(
+            f"{precision} of models with positional encodings is not supported; take --precision "
+            "dynamic"
+        )
+    if options.calibrate is None:
+        raise BadInput(
+            f"{precision} needs videos of what the model will see; name a folder or a list with "
+            "--calibrate"
         )
 
 
@@ -120,6 +150,15 @@ def _prove(folder: Path, progress: Progress) -> VerifyRecord:
     return record
 
 
+def _thresholds(options: ExportOptions) -> dict[str, Threshold]:
+    """Limits of the precisions that are written, and of the checkpoint beside them."""
+    precisions = dict.fromkeys(("fp32", *options.precisions))
+    formats = {precision: PRECISIONS[precision] for precision in precisions}
+    clip = options.form == "clip"
+    limits = {name: about.clip if clip else about.stream for name, about in formats.items()}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 def _write(contents: Contents, folder: Path, options: ExportOptions, progress: Progress) -> None:
     checkpoints, contract = contents.checkpoints, contents.preprocessing
     first = next(iter(checkpoints.values()))
@@ -128,13 +167,21 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
     if first.labels is not None:
         (folder / "labels.txt").write_text("".join(f"{x}\n" for x in first.labels), "utf-8")
         labels = Attachment(path="labels.txt", sha256=sha256_of(folder / "labels.txt"))
+    streams: dict[str, list[Stream]] = {name: [] for name in checkpoints}
+    if options.calibrate is not None and any(PRECISIONS[p].calibrated for p in options.precisions):
+        progress("reading calibration videos")
+        frames = options.calibration_frames
+        for name, checkpoint in checkpoints.items():
+            made = calibration_streams(options.calibrate, checkpoint.preprocessing, frames)
+            streams[name] = made
     progress("golden stream")
     models = {name: checkpoint.model for name, checkpoint in checkpoints.items()}
     clip = options.frames(arch)
     golden, steps = folder / "golden.npz", clip if clip > 1 else STEPS
-    write_golden(golden, models, contents.plan, contract, clip, steps)
+    images = golden_frames(contract, steps, streams[next(iter(streams))])
+    write_golden(golden, models, contents.plan, images, clip)
     graphs = [
-        write_graph(name, checkpoint, folder, options, progress)
+        write_graph(name, checkpoint, folder, options, streams[name], progress)
         for name, checkpoint in checkpoints.items()
     ]
     hashes = [weights_sha256(model) for model in models.values()]
@@ -152,7 +199,7 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         output="probabilities" if options.softmax else "logits",
         graphs=tuple(graphs),
         plan=contents.plan,
-        thresholds=CLIP_THRESHOLDS if options.form == "clip" else THRESHOLDS,
+        thresholds=_thresholds(options),
         provenance=Provenance(
             architecture=arch.model_dump(),
             checkpoint_sha256=combined_sha256(hashes),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from movinet_edge.bundle import Bundle, FormatName, ModelFile
+from movinet_edge.export.profiles import profile_rows
 from movinet_edge.export.verify_record import Check, GraphFacts
 from movinet_edge.runtime.quiet import quiet
 
@@ -34,11 +35,13 @@ def graph_facts(bundle: Bundle) -> tuple[list[GraphFacts], list[Check], list[str
                 continue
             try:
                 found, more = read(bundle.file(file), file)
+                rows, more_notes = profile_rows(bundle.file(file), file)
             except Exception as error:  # parsers of damaged files raise whatever they trip over
                 checks.append(_check(file, "readable", False, type(error).__name__))
                 continue
             facts.append(found)
-            checks += more
+            checks += [*more, *(_check(file, *row) for row in rows)]
+            notes += more_notes
     return facts, checks, notes
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from movinet_edge.bundle import Plan, Preprocessing
+from movinet_edge.export.calibration import Stream
 from movinet_edge.export.reference import Models, reference_logits
 from movinet_edge.files import write_npz
 from movinet_edge.pattern import moving_pattern
@@ -12,12 +16,22 @@ from movinet_edge.pattern import moving_pattern
 STEPS = 32
 
 
-def write_golden(
-    path: Path, models: Models, plan: Plan, contract: Preprocessing, clip: int, steps: int
-) -> None:
+def golden_frames(
+    contract: Preprocessing, steps: int, streams: Sequence[Stream] = ()
+) -> np.ndarray:
+    """Frames uint8 [steps, H, W, 3]: a drawn scene or, after calibration, what was calibrated on.
+
+    Integer activations hold what their videos showed; on anything else they are cut off.
+    """
+    if not streams:
+        return moving_pattern(steps, contract.height, contract.width)
+    images = np.concatenate([stream.images for stream in streams])
+    return np.resize(images, (steps, *images.shape[1:]))
+
+
+def write_golden(path: Path, models: Models, plan: Plan, frames: np.ndarray, clip: int) -> None:
     """Write ``golden.npz`` with `frames` (uint8 [steps, H, W, 3]) and `logits`.
 
     `models` and `clip` are as in `reference_logits`.
     """
-    frames = moving_pattern(steps, contract.height, contract.width)
     write_npz(path, frames=frames, logits=reference_logits(models, plan, clip, frames))

@@ -281,12 +281,14 @@ def _reversed_graph(graph: Graph) -> Graph:
 
 
 def _with_swap(graph: Graph, one: str, other: str) -> Graph:
-    names = {one: other, other: one}
+    """The input tensors of two states exchanged, slot by slot; not their scales."""
+    partner = {one: other, other: one}
 
     def swap(file: ModelFile) -> ModelFile:
+        names = {(spec.state, spec.slot): spec.name for spec in file.inputs}
         inputs = tuple(
-            spec.model_copy(update={"state": names.get(spec.state, spec.state)})
-            if spec.state is not None
+            spec.model_copy(update={"name": names[partner[spec.state], spec.slot]})
+            if spec.state in partner
             else spec
             for spec in file.inputs
         )
@@ -296,13 +298,13 @@ def _with_swap(graph: Graph, one: str, other: str) -> Graph:
 
 
 def _twins(file: ModelFile) -> Iterable[tuple[str, str]]:
-    """Pairs of states whose inputs have the same shapes, buffers of frames before means."""
-    shapes: dict[str, list[tuple[int, ...]]] = {}
+    """Pairs of states whose inputs have the same shapes and types, buffers before means."""
+    kinds: dict[str, list[tuple[tuple[int, ...], str]]] = {}
     for spec in file.inputs:
         if spec.role == "state" and spec.state is not None:
-            shapes.setdefault(spec.state, []).append(spec.shape)
-    by_rank = sorted(shapes, key=lambda name: -len(shapes[name][0]))
-    return (pair for pair in combinations(by_rank, 2) if shapes[pair[0]] == shapes[pair[1]])
+            kinds.setdefault(spec.state, []).append((spec.shape, spec.dtype))
+    by_rank = sorted(kinds, key=lambda name: -len(kinds[name][0][0]))
+    return (pair for pair in combinations(by_rank, 2) if kinds[pair[0]] == kinds[pair[1]])
 
 
 def _precision(stream: Stream) -> str:

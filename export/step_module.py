@@ -21,6 +21,9 @@ from movinet_edge.streaming.deploy import (
 )
 
 FRAME, LOGITS = "frame", "logits"
+# Less than any activation; not the lowest float, of which the converter knows that it changes
+# nothing.
+FLOOR = -1e30
 
 
 def to_layout(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
@@ -32,7 +35,10 @@ def to_layout(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class StepConfig:
-    """How the deploy form is cut: `frames` is 1 except for the clip form."""
+    """How the deploy form is cut: `frames` is 1 except for the clip form.
+
+    `separate`: states are emitted as copies that nothing else uses.
+    """
 
     form: FormName
     layout: Layout
@@ -41,6 +47,7 @@ class StepConfig:
     causal: bool = True
     in_graph_preprocess: bool = False
     softmax: bool = False
+    separate: bool = False
 
 
 class StepModule(nn.Module):
@@ -95,5 +102,7 @@ class StepModule(nn.Module):
         for name, value in io.outputs.items():
             # A carried state keeps its name where the format allows it (`state = out`).
             same = config.form == "carry" and config.layout == "NHWC"
-            outputs[name.removesuffix(NEW) if same else name] = value
+            # Adding 0 or multiplying by 1 would be folded away.
+            copied = torch.maximum(value, torch.full((1,), FLOOR)) if config.separate else value
+            outputs[name.removesuffix(NEW) if same else name] = copied
         return outputs

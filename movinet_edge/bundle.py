@@ -29,7 +29,8 @@ from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
 
 SCHEMA_VERSION = 1
 FormatName = Literal["onnx", "tflite", "torch"]
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "fp16", "int8-weights", "dynamic", "int8"]
+ProfileName = Literal["cpu", "nnapi", "gpu", "coreml"]
 BundlePath = Annotated[str, AfterValidator(inside)]
 
 
@@ -76,15 +77,33 @@ class StateRule(Record):
     initial: float = 0.0
 
 
+class Calibration(Record):
+    """What a file with integer activations was made with.
+
+    `equalised` are the sites whose hard-swish has a scale per channel, `keep_float` the patterns
+    of what was left in floats.
+    """
+
+    videos: int
+    frames: int
+    equalised: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] = ()
+
+
 class ModelFile(Record):
-    """One artefact of a graph. `runtime` is the lowest engine version it was run with."""
+    """One artefact of a graph. `runtime` is the lowest engine version it was run with.
+
+    `profile` is the accelerator that its operators were chosen for.
+    """
 
     path: BundlePath
     format: FormatName
     precision: Precision
+    profile: ProfileName = "cpu"
     sha256: str
     bytes: int
     runtime: str
+    calibration: Calibration | None = None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from movinet_edge.bundle import MANIFEST
+from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
+from movinet_edge.streaming.deploy import tensor_name
 
 
 def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -30,3 +32,9 @@ def logits_of(stream: Stream, frames: Iterable[np.ndarray]) -> np.ndarray:
 
 def clip(count: int = 8, height: int = 64, width: int = 64, seed: int = 1) -> np.ndarray:
     return moving_pattern(count, height, width, seed)
+
+
+def weight_of(block: int, part: str) -> str:
+    """The name in A0's ONNX files of a weight of its block number `block`."""
+    layer = published_arch("a0", True).table.layers()[block]
+    return f"body.blocks.{tensor_name(layer.name)}.{part}"

@@ -23,6 +23,8 @@ SPELLINGS: list[dict[str, object]] = [
     {"rezero": False},
 ]
 
+FOLDABLE = [c for c in SPELLINGS if "positional_encoding" not in c]
+
 
 def stream(module: StepModule, frames: Tensor) -> list[Tensor]:
     """Step through frames [T, 3, H, W] as a host does, by names only."""
@@ -48,11 +50,16 @@ def relative_error(ours: Tensor, reference: Tensor) -> float:
 
 
 def step_module(
-    model: MoViNet, side: tuple[int, int], form: FormName, layout: Layout, frames: int = 1
+    model: MoViNet,
+    side: tuple[int, int],
+    form: FormName,
+    layout: Layout,
+    frames: int = 1,
+    integers: bool = False,
 ) -> StepModule:
     states = describe(model, side).states if form != "clip" else ()
     config = StepConfig(form, layout, side, frames, model.arch.causal)
-    return StepModule(deploy_body(model, side), states, config).eval()
+    return StepModule(deploy_body(model, side, integers), states, config).eval()
 
 
 @pytest.mark.parametrize("changes", SPELLINGS, ids=str)
@@ -69,6 +76,29 @@ def test_every_spelling_in_every_form(changes: dict[str, object]) -> None:
             clip = step_module(model, side, "clip", layout, frames=6)  # type: ignore[arg-type]
             out = clip(**{FRAME: x[0].permute(0, 2, 3, 1)})
             assert relative_error(out[LOGITS], expected) < 1e-4
+
+
+@pytest.mark.parametrize("equalised", [False, True])
+@pytest.mark.parametrize(
+    "changes", [c for c in SPELLINGS if "positional_encoding" not in c], ids=str
+)
+def test_the_spelling_for_integers_is_exact(changes: dict[str, object], equalised: bool) -> None:
+    side = (50, 47)
+    model = seeded_model(published_arch("a0", True, **changes))
+    x = torch.rand(1, 4, 3, *side, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        expected = model(x)[0][0]
+        body = deploy_body(model, side)
+        rng = torch.Generator().manual_seed(0)
+        sites = {n: s for n, s in body.sites().items() if equalised and n != "stem"}
+        scales = {n: 3 + 20 * torch.rand(len(s.bias), generator=rng) for n, s in sites.items()}
+        body.fold(scales)
+        states = describe(model, side).states
+        module = StepModule(body, states, StepConfig("fresh", "NHWC", side)).eval()
+        assert relative_error(torch.stack(stream(module, x[0])), expected) < 1e-4
+        clip = step_module(model, side, "clip", "NCHW", frames=4, integers=True)
+        out = clip(**{FRAME: x[0].permute(0, 2, 3, 1)})
+        assert relative_error(out[LOGITS], expected) < 1e-4
 
 
 @pytest.mark.parametrize("name", list(MODELS))

@@ -30,7 +30,7 @@ from movinet_edge.models.registry import weights_sha256
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.spec import describe
-from tests.bundles import logits_of
+from tests.bundles import logits_of, weight_of
 from tests.commands import Command
 from tests.ensembles import RATE, SIDE, assert_close, clip, expected_logits
 from tests.videos import encode_video
@@ -191,8 +191,8 @@ def test_verify_covers_the_plan_and_every_graph(good: VerifyRecord) -> None:
 @pytest.mark.parametrize(
     ("graph", "weight", "step", "layer"),
     [
-        ("model_b", "body.blocks.5.spatial.weight", 1, f"{LAYERS[5].name}.stream of model_b"),
-        ("model_a", "body.blocks.5.spatial.weight", 0, f"{LAYERS[5].name}.stream of model_a"),
+        ("model_b", weight_of(5, "spatial.weight"), 1, f"{LAYERS[5].name}.stream of model_b"),
+        ("model_a", weight_of(5, "spatial.weight"), 0, f"{LAYERS[5].name}.stream of model_a"),
         ("model_b", "classify.weight", 1, "head (after head.pool) of model_b"),
     ],
 )
@@ -277,7 +277,7 @@ def test_hashes_that_do_not_agree_are_refused(ensemble: Path, tmp_path: Path) ->
 
 def test_reports_show_each_graph(ensemble: Path, tmp_path: Path) -> None:
     name = "model_b.onnx"
-    content = {name: with_noise(ensemble / name, "body.blocks.5.spatial.weight")}
+    content = {name: with_noise(ensemble / name, weight_of(5, "spatial.weight"))}
     record = verified(variant(ensemble, tmp_path / "b", content), properties=True)
     write_html(record, tmp_path / "r.html")
     write_junit(record, tmp_path / "r.xml")

@@ -24,6 +24,7 @@ from movinet_edge.export.verify import verify_bundle
 from movinet_edge.export.verify_record import VerifyRecord, measure, shortcomings
 from movinet_edge.models.registry import default_preprocessing, named_arch, seeded_model
 from movinet_edge.pattern import moving_pattern
+from tests.bundles import weight_of
 from tests.commands import Command
 from tests.videos import encode_video
 
@@ -111,7 +112,7 @@ def good(a0_bundle: Path) -> VerifyRecord:
 @pytest.fixture(scope="module")
 def bad(a0_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> VerifyRecord:
     folder = tmp_path_factory.mktemp("bad") / "<b>bundle"
-    return verified(variant(a0_bundle, folder, weights("body.blocks.5.spatial.weight", noisy)))
+    return verified(variant(a0_bundle, folder, weights(weight_of(5, "spatial.weight"), noisy)))
 
 
 def test_good_bundle_holds_on_every_backend(good: VerifyRecord) -> None:
@@ -139,9 +140,9 @@ LAYERS = named_arch("movinet-a0-stream").table.layers()
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        ("body.blocks.5.spatial.weight", f"{LAYERS[5].name}.stream"),
-        ("body.blocks.5.temporal.bias", f"{LAYERS[5].name}.pool"),
-        ("body.blocks.4.gate.reduce.weight", f"{LAYERS[5].name}.stream"),
+        (weight_of(5, "spatial.weight"), f"{LAYERS[5].name}.stream"),
+        (weight_of(5, "temporal.bias"), f"{LAYERS[5].name}.pool"),
+        (weight_of(4, "gate.reduce.weight"), f"{LAYERS[5].name}.stream"),
         ("body.stem.weight", f"{LAYERS[0].name}.pool"),
         ("classify.weight", "head (after head.pool)"),
     ],
@@ -253,7 +254,7 @@ def test_exit_codes(a0_bundle: Path, tmp_path: Path, call: Command) -> None:
     assert code == 0
     assert out.rstrip().endswith("\nparity holds")
     assert sorted(p.name for p in junit.parent.iterdir()) == ["p.json", "p.xml", "r.html"]
-    broken = variant(a0_bundle, tmp_path / "b", weights("body.blocks.5.spatial.weight", noisy))
+    broken = variant(a0_bundle, tmp_path / "b", weights(weight_of(5, "spatial.weight"), noisy))
     code, out, _ = call("verify", broken.path, *arguments)
     assert code == 1
     last = out.rstrip().splitlines()[-1]

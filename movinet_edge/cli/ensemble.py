@@ -10,12 +10,17 @@ import typer
 from movinet_edge.cli.options import (
     AsZip,
     BundleOut,
+    Calibrate,
+    CalibrationFrames,
     Format,
     Formats,
     InGraphPreprocess,
+    KeepFloat,
     Labels,
+    Precisions,
     Softmax,
     Verify,
+    chosen,
 )
 
 
@@ -31,6 +36,10 @@ def ensemble(
     ],
     out: BundleOut,
     formats: Formats = None,
+    precisions: Precisions = None,
+    calibrate: Calibrate = None,
+    calibration_frames: CalibrationFrames = 400,
+    keep_float: KeepFloat = None,
     in_graph_preprocess: InGraphPreprocess = False,
     softmax: Softmax = False,
     labels: Labels = None,
@@ -58,6 +67,10 @@ def ensemble(
             in_graph_preprocess=in_graph_preprocess,
             softmax=softmax,
             verify=verify,
+            precisions=chosen(precisions),
+            calibrate=calibrate,
+            calibration_frames=calibration_frames,
+            keep_float=tuple(keep_float or ()),
         )
         record = export_ensemble(checkpoints, target, options, say)
     show(target, record, " and ".join(map(str, sources)))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from movinet_edge.cli.options import HeldPrecision
+
 if TYPE_CHECKING:
     import torch
     from rich.table import Table
@@ -63,6 +65,7 @@ def evaluate(
         str | None,
         typer.Option(help="Of a bundle; default: the first installed.", show_default=False),
     ] = None,
+    precision: HeldPrecision = None,
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="CPU threads; default: 1 for bundles.", show_default=False),
@@ -97,13 +100,16 @@ def evaluate(
     bundle = source.suffix == ".zip" or (source / MANIFEST).is_file()
     asked = _protocol(protocol, frames, clips)
     _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
+    _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
     _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
     with ExitStack() as stack:
         here = stack.enter_context(world("cpu" if bundle else device))
         target = json_file if here.leads else None
         write = stack.enter_context(text_file(target)) if target else None
         if bundle:
-            opened = _open_bundle(source, asked, backend, threads or 1, stack)
+            opened = _open_bundle(
+                source, asked, backend, precision and precision.value, threads or 1, stack
+            )
         else:
             opened = _open_checkpoint(source, asked, here.device, threads)
         predictor, contract, labels = opened
@@ -183,7 +189,12 @@ Opened = tuple["Predictor", "Preprocessing", "list[str] | None"]
 
 
 def _open_bundle(
-    source: Path, protocol: EvalProtocol, backend: str | None, threads: int, stack: ExitStack
+    source: Path,
+    protocol: EvalProtocol,
+    backend: str | None,
+    precision: str | None,
+    threads: int,
+    stack: ExitStack,
 ) -> Opened:
     from movinet_edge.bundle import Bundle
     from movinet_edge.runtime import Stream
@@ -191,7 +202,7 @@ def _open_bundle(
 
     bundle = Bundle(source)
     manifest = bundle.manifest
-    stream = stack.enter_context(Stream(bundle, backend, threads=threads))
+    stream = stack.enter_context(Stream(bundle, backend, precision, threads))
     labels = bundle.labels if manifest.labels else None
     return BundlePredictor(stream, protocol), manifest.preprocessing, labels
 

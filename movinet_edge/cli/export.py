@@ -11,12 +11,18 @@ import typer
 from movinet_edge.cli.options import (
     AsZip,
     BundleOut,
-    Format,
+    Calibrate,
+    CalibrationFrames,
     Formats,
     InGraphPreprocess,
+    KeepFloat,
     Labels,
+    Precisions,
+    Profile,
+    ProfileOf,
     Softmax,
     Verify,
+    chosen,
 )
 
 if TYPE_CHECKING:
@@ -28,10 +34,6 @@ class Form(StrEnum):
     fresh = "fresh"
     carry = "carry"
     clip = "clip"
-
-
-class Precision(StrEnum):
-    fp32 = "fp32"
 
 
 def export(
@@ -54,7 +56,11 @@ def export(
             show_default=False,
         ),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Number format.")] = Precision.fp32,
+    profile: Profile = ProfileOf.cpu,
+    precisions: Precisions = None,
+    calibrate: Calibrate = None,
+    calibration_frames: CalibrationFrames = 400,
+    keep_float: KeepFloat = None,
     in_graph_preprocess: InGraphPreprocess = False,
     softmax: Softmax = False,
     clip_frames: Annotated[
@@ -77,16 +83,22 @@ def export(
         say("loading")
         from movinet_edge.export.exporter import export as write_bundle
         from movinet_edge.export.graph_files import ExportOptions
+        from movinet_edge.export.profiles import PROFILES
 
         checkpoint = _checkpoint(source, labels, size)
         causal = checkpoint.arch.causal
         options = ExportOptions(
-            formats=tuple(f.value for f in formats or list(Format)),
+            formats=tuple(f.value for f in formats or ()) or PROFILES[profile.value].formats,
             form=form.value if form else "fresh" if causal else "clip",
             in_graph_preprocess=in_graph_preprocess,
             softmax=softmax,
             clip_frames=clip_frames,
             verify=verify,
+            precisions=chosen(precisions),
+            calibrate=calibrate,
+            calibration_frames=calibration_frames,
+            keep_float=tuple(keep_float or ()),
+            profile=profile.value,
         )
         record = write_bundle(checkpoint, target, options, say)
     show(target, record, source)
@@ -110,7 +122,7 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
     bundle = Bundle(target)
     for file in (file for graph in bundle.manifest.graphs for file in graph.files):
         console().print(
-            f"{file.path:20} {file.format:7} {file.precision}  {file.bytes / 1e6:6.2f} MB",
+            f"{file.path:24} {file.format:7} {file.precision:12} {file.bytes / 1e6:6.2f} MB",
             highlight=False,
         )
     console().print(f"wrote {target}", highlight=False, soft_wrap=True)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from movinet_edge.bundle import Precision
 
 
 class Format(StrEnum):
     onnx = "onnx"
     tflite = "tflite"
+
+
+class PrecisionName(StrEnum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8_weights = "int8-weights"
+    dynamic = "dynamic"
+    int8 = "int8"
+
+
+class ProfileOf(StrEnum):
+    cpu = "cpu"
+    nnapi = "nnapi"
+    gpu = "gpu"
+    coreml = "coreml"
 
 
 BundleOut = Annotated[
@@ -21,6 +39,14 @@ Formats = Annotated[
     list[Format] | None,
     typer.Option("--format", help="Repeatable; both by default.", show_default=False),
 ]
+Profile = Annotated[
+    ProfileOf,
+    typer.Option(
+        "--profile",
+        help="Spell graphs for an accelerator: nnapi (Android's), gpu (LiteRT's delegate, TFLite "
+        "only), coreml (Apple's, ONNX only).",
+    ),
+]
 InGraphPreprocess = Annotated[
     bool, typer.Option("--in-graph-preprocess", help="Take uint8 RGB, normalise inside.")
 ]
@@ -28,6 +54,41 @@ Softmax = Annotated[bool, typer.Option("--softmax", help="Emit probabilities ins
 Labels = Annotated[Path | None, typer.Option(help="Class names, one per line.", show_default=False)]
 Verify = Annotated[bool, typer.Option(help="Prove parity and write parity.json and report.html.")]
 AsZip = Annotated[bool, typer.Option("--zip", help="Write OUT.zip.")]
+
+Precisions = Annotated[
+    list[PrecisionName] | None,
+    typer.Option(
+        "--precision",
+        help="Repeatable. fp16, int8-weights: smaller weights; dynamic: dense layers in 8 bits; "
+        "int8: all in 8 bits, needs --calibrate. Default: fp32.",
+        show_default=False,
+    ),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR|LIST", help="Videos to take the ranges of int8 from.", show_default=False
+    ),
+]
+CalibrationFrames = Annotated[int, typer.Option(min=1, help="How many frames of them.")]
+KeepFloat = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave a part in floats in int8, such as b1_l0 or head. Repeatable.",
+        show_default=False,
+    ),
+]
+# Of a bundle that is run.
+HeldPrecision = Annotated[
+    PrecisionName | None,
+    typer.Option("--precision", help="Default: fp32, or what the bundle has.", show_default=False),
+]
+
+
+def chosen(precisions: list[PrecisionName] | None) -> tuple[Precision, ...]:
+    """The precisions that ``--precision`` names."""
+    return tuple(precision.value for precision in precisions or [PrecisionName.fp32])
 
 
 def pairs(texts: list[str] | None) -> dict[str, str]:

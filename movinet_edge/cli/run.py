@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from movinet_edge.cli.options import HeldPrecision
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -24,6 +26,7 @@ def run(
         str | None,
         typer.Option(help="litert, onnxruntime, ...; default: the first installed."),
     ] = None,
+    precision: HeldPrecision = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
     as_json: Annotated[
@@ -46,7 +49,9 @@ def run(
     live = source.startswith(CAMERA)
     frames = read_camera(source, rate) if live else read_frames(source, rate)
     with ExitStack() as stack:
-        stream = stack.enter_context(Stream(bundle, backend, threads=threads))
+        stream = stack.enter_context(
+            Stream(bundle, backend, precision and precision.value, threads)
+        )
         writer = None
         if save is not None:
             from movinet_edge.runtime.annotate import AnnotatedVideo

@@ -54,6 +54,10 @@ def train(
     batch: Annotated[int | None, _option("Clips per step, over all processes.")] = None,
     lr: Annotated[float | None, _option("Highest learning rate.")] = None,
     precision: Annotated[str | None, _option("fp32, bf16 or fp16.")] = None,
+    qat: Annotated[
+        bool | None,
+        _option("Fine-tune --init in simulated int8, for a static int8 export.", "--qat"),
+    ] = None,
     seed: Annotated[int | None, _option("Of everything random.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -77,7 +81,7 @@ def train(
     given = {
         **{"model": model, "init": init, "freeze": freeze, "subclips": subclips, "flip": flip},
         **{"frames": frames, "frame_rate": frame_rate, "size": size, "epochs": epochs},
-        **{"batch": batch, "lr": lr, "precision": precision, "seed": seed},
+        **{"batch": batch, "lr": lr, "precision": precision, "seed": seed, "qat": qat},
         **{key: _value(text) for key, text in pairs(changes).items()},
     }
     import torch

@@ -126,7 +126,7 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _videos(folder: Path) -> list[Path]:
+def videos_below(folder: Path) -> list[Path]:
     """All videos below a folder, without hidden files and folders."""
     found = []
     for place, folders, names in os.walk(folder):
@@ -151,14 +151,14 @@ def _read_folder(folder: Path) -> Source:
     for part, name in parts:
         for place in _folders(part):
             classes.add(place.name)
-            videos = _videos(place)
+            videos = videos_below(place)
             source.rows += [Row(str(path), path, place.name, name) for path in videos]
             if not videos:
                 text = f"the class folder {place} has no videos; put some there or remove it"
                 source.findings.append(Finding("empty class", str(place), text, name))
     source.classes = tuple(sorted(classes))
     if not classes:
-        loose = "; put its videos into a folder per class" if _videos(folder) else ""
+        loose = "; put its videos into a folder per class" if videos_below(folder) else ""
         raise BadInput(f"{folder} has no class folders{loose or ' (DIR/<class>/*.mp4)'}")
     if all(canonical_split(name) in SPLITS for name in classes):
         raise BadInput(
@@ -312,7 +312,7 @@ class _Kinetics:
 
     def __init__(self, path: Path):
         here = path.absolute().parent
-        self.files = sorted((p.stem, p) for p in _videos(here) or _videos(here.parent))
+        self.files = sorted((p.stem, p) for p in videos_below(here) or videos_below(here.parent))
 
     def __call__(self, cells: Cells) -> Path | None:
         near = list(self._that_begin(cells["id"]))

@@ -36,6 +36,24 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+class Pointwise(nn.Module):
+    """An activation or a gate by name, as a module: what enters and leaves it can be hooked."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (ACTIVATIONS.get(self.kind) or GATES[self.kind])(x)
+
+
+class SpatialMean(nn.Module):
+    """[B, T, C, H, W] -> [B, T, C]; a module for the same reason."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((3, 4))
+
+
 class ConvNorm(nn.Module):
     """Per-frame convolution without bias, batch norm, activation (None = linear)."""
 
@@ -45,13 +63,14 @@ class ConvNorm(nn.Module):
         self.conv = SameConv(inputs, outputs, kernel, stride)
         nn.init.kaiming_normal_(self.conv.weight)
         self.norm = batch_norm(outputs)
+        self.activation = Pointwise(act) if act else None
 
     def forward(self, x: Tensor) -> Tensor:
         return per_frame(self.frame, x)
 
     def frame(self, x: Tensor) -> Tensor:
         y = self.norm(self.conv(x))
-        return ACTIVATIONS[self.act](y) if self.act else y
+        return y if self.activation is None else self.activation(y)
 
 
 class DepthwiseNorm(nn.Module):
@@ -62,9 +81,10 @@ class DepthwiseNorm(nn.Module):
         self.act = act
         self.conv = DepthwiseConv(channels, kernel, stride)
         self.norm = batch_norm(channels)
+        self.activation = Pointwise(act)
 
     def forward(self, window: Tensor) -> Tensor:
-        return ACTIVATIONS[self.act](per_frame(self.norm, self.conv(window)))
+        return self.activation(per_frame(self.norm, self.conv(window)))
 
 
 class SqueezeExcite(nn.Module):
@@ -82,13 +102,14 @@ class SqueezeExcite(nn.Module):
         self.act, self.gate = arch.activation, arch.gate
         self.reduce = nn.Linear(inputs, hidden)
         self.expand = nn.Linear(hidden, channels)
+        self.activation, self.gating = Pointwise(self.act), Pointwise(self.gate)
         self.position = PositionalEncoding(inputs) if arch.positional_encoding else None
 
     def forward(self, pooled: Tensor, state: State) -> Tensor:
         """Pooled features [B, T, inputs] -> gates [B, T, C]."""
         if self.position is not None:
             pooled = self.position(pooled, state)
-        return GATES[self.gate](self.expand(ACTIVATIONS[self.act](self.reduce(pooled))))
+        return self.gating(self.expand(self.activation(self.reduce(pooled))))
 
 
 def average_pool_same(x: Tensor) -> Tensor:
@@ -97,16 +118,24 @@ def average_pool_same(x: Tensor) -> Tensor:
     return total / F.avg_pool2d(pad_same(torch.ones_like(x[:1, :1]), 3, 2), 3, 2)
 
 
+class AveragePool(nn.Module):
+    """`average_pool_same` of every frame [B, T, C, H, W]; a module that can be hooked."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return per_frame(average_pool_same, x)
+
+
 class Skip(nn.Module):
     """The shortcut where shape changes: average pooling if strided, then 1x1 convolution."""
 
     def __init__(self, layer: Layer):
         super().__init__()
         self.pooled = layer.stride == 2
+        self.pool = AveragePool() if self.pooled else None
         self.project = ConvNorm(layer.inputs, layer.outputs, 1, 1, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.project(per_frame(average_pool_same, x) if self.pooled else x)
+        return self.project(x if self.pool is None else self.pool(x))
 
 
 class Block(nn.Module):
@@ -127,6 +156,7 @@ class Block(nn.Module):
         self.temporal = DepthwiseNorm(width, (layer.time, 1), 1, act) if factored else None
         self.stream = StreamBuffer(layer.time - 1) if temporal and arch.causal else None
         has_se = arch.squeeze_excite != "none"
+        self.mean = SpatialMean()
         self.pool = RunningMean() if has_se and arch.causal else None
         self.se = SqueezeExcite(arch, width) if has_se else None
         self.project = ConvNorm(width, layer.outputs, 1, 1, None)
@@ -163,7 +193,7 @@ class Block(nn.Module):
         return (F.pad(x, (0,) * 6 + (self.pad, self.pad)) if self.pad else x), {}
 
     def _pooled(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        frame = x.mean((3, 4))
+        frame = self.mean(x)
         if self.pool is not None:
             over_time, entry = self.pool(frame, state)
         else:
@@ -180,20 +210,22 @@ class Head(nn.Module):
         self.act = arch.classifier_activation
         outputs = table.stages[-1].outputs
         self.project = ConvNorm(outputs, table.head, 1, 1, arch.activation)
+        self.mean = SpatialMean()
         self.pool = RunningMean() if arch.causal else None
         self.hidden = nn.Linear(table.head, arch.hidden)
+        self.activation = Pointwise(self.act)
         self.dropout = nn.Dropout(arch.dropout)
         self.classify = nn.Linear(arch.hidden, arch.classes)
         nn.init.normal_(self.classify.weight, std=0.01)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """[B, T, C, H, W] -> logits [B, T, classes], or [B, 1, classes] where not causal."""
-        pooled, entry = self.project(x).mean((3, 4)), {}
+        pooled, entry = self.mean(self.project(x)), {}
         if self.pool is not None:
             pooled, entry = self.pool(pooled, state)
         else:
             pooled = pooled.mean(1, keepdim=True)
-        hidden = ACTIVATIONS[self.act](self.hidden(pooled))
+        hidden = self.activation(self.hidden(pooled))
         return self.classify(self.dropout(hidden)), entry
 
 

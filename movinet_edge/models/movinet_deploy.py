@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movinet_edge.models.movinet import Block, ConvNorm, Head, MoViNet, Skip, SqueezeExcite
 from movinet_edge.models.movinet_table import Layer
-from movinet_edge.streaming.deploy import Conv, Io, TemporalConv, activate, fold_norm
+from movinet_edge.streaming.deploy import (
+    Activation,
+    Conv,
+    Foldable,
+    Io,
+    RunningMean,
+    TemporalConv,
+    fold_norm,
+    scale_inputs,
+    tensor_name,
+)
 
 Size = tuple[int, int]
 
@@ -35,11 +48,35 @@ class DeploySkip(nn.Module):
         # ceil_mode it is a composite operator, which splits the delegate.
         self.padding = (size[0] % 2, size[1] % 2)
         self.project = fold_conv(skip.project, halve(size) if skip.pooled else size)
+        self.size = size
+        self.sums: nn.Parameter | None = None
+        self.borders: nn.Parameter | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.pooled:
+        if self.sums is not None and self.borders is not None:
+            x = F.conv2d(x, self.sums, None, 2, 1, groups=len(self.sums)) * self.borders
+        elif self.pooled:
             x = F.avg_pool2d(x, 3, 2, self.padding, ceil_mode=True, count_include_pad=False)
         return self.project(x)
+
+    def fold(self, factor: Tensor) -> None:
+        """Respell the pooling for integers, whose AVERAGE_POOL_2D XNNPACK lacks.
+
+        A depthwise convolution of ninths and, where the window is cut off at a border, a factor
+        that makes up for it. The input lacks `factor`.
+        """
+        scale_inputs(self.project, factor)
+        if not self.pooled:
+            return
+        channels = self.project.weight.shape[1]
+        ninths = torch.full((channels, 1, 3, 3), 1 / 9)
+        # "Same" padding of an even side lies behind its end only. With a row of zeros before the
+        # kernel it is equal on both sides, and the converter needs no operator for it.
+        zeros = [1 - side % 2 for side in self.size]
+        self.sums = nn.Parameter(F.pad(ninths, (zeros[1], 0, zeros[0], 0)))
+        ones = torch.ones(1, channels, *self.size)
+        full = F.conv2d(ones, self.sums, None, 2, 1, groups=channels)
+        self.borders = nn.Parameter(1 / full.detach())
 
 
 class DeployGate(nn.Module):
@@ -54,8 +91,8 @@ class DeployGate(nn.Module):
             "hard_sigmoid_keras": (1.2, 1 / 6),
         }[se.gate]
         self.hard = slope is not None
-        self.act, self.position = se.act, se.position
-        self.reduce, self.expand = se.reduce, nn.Linear(1, 1)
+        self.activation, self.position = Activation(se.act), se.position
+        self.reduce, self.expand = copy.deepcopy(se.reduce), nn.Linear(1, 1)
         weight, bias = se.expand.weight.detach(), se.expand.bias.detach()
         if slope is not None:
             weight, bias = weight * slope, bias * slope + 3
@@ -64,9 +101,14 @@ class DeployGate(nn.Module):
     def forward(self, io: Io, pooled: Tensor) -> Tensor:
         if self.position is not None:
             pooled = pooled + io.position(self.position)
-        gate = self.expand(activate(self.reduce(pooled), self.act))
+        gate = self.expand(self.activation(self.reduce(pooled)))
         gate = F.relu6(gate) if self.hard else torch.sigmoid(gate)
         return gate[:, :, None, None]
+
+    def fold(self, factor: Tensor) -> None:
+        """Respell hard-swish; the input lacks `factor`."""
+        scale_inputs(self.reduce, factor)
+        scale_inputs(self.expand, self.activation.fold())
 
 
 class DeployBlock(nn.Module):
@@ -89,6 +131,7 @@ class DeployBlock(nn.Module):
             self.spatial = Conv(weight[:, :, 0], bias, size, conv.stride, channels, act)
         if block.temporal is not None:
             self.temporal = TemporalConv(block.temporal.conv, block.temporal.norm, after, act)
+        self.pool = RunningMean(f"{name}.pool")
         self.gate = None if block.se is None else DeployGate(block.se)
         self.project = fold_conv(block.project, after)
         scale = 1.0 if block.scale is None else block.scale.item()
@@ -104,11 +147,29 @@ class DeployBlock(nn.Module):
             y = io.temporal(f"{self.name}.stream", y, self.temporal)
         if self.gate is not None:
             frame = io.spatial_mean(y)
-            pooled = io.running_mean(f"{self.name}.pool", frame)
+            pooled = self.pool(io, frame)
             if self.both_pools:
                 pooled = torch.cat([pooled.expand_as(frame), frame], 1)
             y = y * self.gate(io, pooled)
         return self.project(y) + (x if self.skip is None else self.skip(x))
+
+    def sites(self) -> dict[str, Foldable]:
+        """Where hard-swish acts on whole frames, in order, by name within the block."""
+        parts = {"expand": self.expand, "spatial": self.spatial, "temporal": self.temporal}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def fold(self, factor: Tensor, scales: Mapping[str, Tensor]) -> None:
+        """Respell hard-swish; the input lacks `factor`, `scales` are by the names of `sites`."""
+        scale_inputs(self.expand, factor)
+        if self.skip is not None:
+            self.skip.fold(factor)
+        for number, (name, site) in enumerate(self.sites().items()):
+            if number:  # depthwise, all but the first
+                site.scale_channels(factor)
+            factor = site.fold(scales.get(name))
+        if self.gate is not None:
+            self.gate.fold(factor)
+        scale_inputs(self.project, factor)
 
 
 class DeployHead(nn.Module):
@@ -117,11 +178,17 @@ class DeployHead(nn.Module):
     def __init__(self, head: Head, size: Size):
         super().__init__()
         self.project = fold_conv(head.project, size)
-        self.hidden, self.classify, self.act = head.hidden, head.classify, head.act
+        self.pool, self.activation = RunningMean("head.pool"), Activation(head.act)
+        self.hidden, self.classify = copy.deepcopy((head.hidden, head.classify))
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
-        pooled = io.running_mean("head.pool", io.spatial_mean(self.project(x)))
-        return self.classify(activate(self.hidden(pooled), self.act))
+        pooled = self.pool(io, io.spatial_mean(self.project(x)))
+        return self.classify(self.activation(self.hidden(pooled)))
+
+    def fold(self, scale: Tensor | None) -> None:
+        """Respell hard-swish, with `scale` in the convolution."""
+        scale_inputs(self.hidden, self.project.fold(scale))
+        scale_inputs(self.classify, self.activation.fold())
 
 
 class DeployMoViNet(nn.Module):
@@ -132,15 +199,40 @@ class DeployMoViNet(nn.Module):
         size = frame_size
         self.stem = fold_conv(model.stem, size)
         size = halve(size)
-        blocks = []
+        self.blocks = nn.ModuleDict()
         for layer, block in model.blocks():
-            blocks.append(DeployBlock(layer.name, layer, block, size))
+            self.blocks[tensor_name(layer.name)] = DeployBlock(layer.name, layer, block, size)
             size = halve(size) if layer.stride == 2 else size
-        self.blocks = nn.ModuleList(blocks)
         self.head = DeployHead(model.head, size)
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
         x = self.stem(x)
-        for block in self.blocks:
+        for block in self.blocks.values():
             x = block(io, x)
         return self.head(io, x)
+
+    def sites(self) -> dict[str, Foldable]:
+        """Where hard-swish acts on whole frames, in order, by module path."""
+        named: dict[str, Foldable] = {"stem": self.stem}
+        for name, block in self._named_blocks():
+            named |= {f"{name}.{part}": site for part, site in block.sites().items()}
+        named["head.project"] = self.head.project
+        return {name: site for name, site in named.items() if site.activation.kind == "hard_swish"}
+
+    def fold(self, scales: Mapping[str, Tensor]) -> None:
+        """Respell all hard-swishes for integers, exact up to rounding; see `Activation`.
+
+        Args:
+            scales: of some of the `sites`, [channels] > 0; the stem, whose output goes two ways,
+                takes none.
+        """
+        factor = self.stem.fold()  # the first block has a stride, so its skip takes the factor
+        for name, block in self._named_blocks():
+            keys = {part: f"{name}.{part}" for part in block.sites()}
+            block.fold(factor, {part: scales[key] for part, key in keys.items() if key in scales})
+            factor = torch.ones(1)
+        self.head.fold(scales.get("head.project"))
+
+    def _named_blocks(self) -> list[tuple[str, DeployBlock]]:
+        found = [(f"blocks.{name}", block) for name, block in self.blocks.items()]
+        return [(name, block) for name, block in found if isinstance(block, DeployBlock)]

@@ -26,7 +26,7 @@ class Family:
 
     arch: type[MoViNetArch]
     build: Callable[[MoViNetArch], MoViNet]
-    deploy: Callable[[MoViNet, tuple[int, int]], nn.Module]
+    deploy: Callable[[MoViNet, tuple[int, int]], DeployMoViNet]
 
 
 FAMILIES: dict[str, Family] = {"movinet": Family(MoViNetArch, MoViNet, DeployMoViNet)}
@@ -76,9 +76,14 @@ def build(arch: MoViNetArch) -> MoViNet:
     return FAMILIES[arch.family].build(arch).eval()
 
 
-def deploy_body(model: MoViNet, frame_size: tuple[int, int]) -> nn.Module:
-    """The model's deploy form; see `movinet_edge.streaming.deploy`."""
-    return FAMILIES[model.arch.family].deploy(model, frame_size).eval()
+def deploy_body(
+    model: MoViNet, frame_size: tuple[int, int], integers: bool = False
+) -> DeployMoViNet:
+    """The model's deploy form, spelt for floats or `integers`; see `DeployMoViNet.fold`."""
+    body = FAMILIES[model.arch.family].deploy(model, frame_size)
+    if integers:
+        body.fold({})
+    return body.eval()
 
 
 def default_preprocessing(arch: MoViNetArch) -> Preprocessing:

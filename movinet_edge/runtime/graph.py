@@ -96,8 +96,8 @@ class GraphRunner:
         self.steps += 1
 
     def read(self, output: str) -> np.ndarray:
-        """The newest value of an output, as a copy."""
-        return self._outputs[output].array.copy()
+        """The newest value of an output as real numbers, as a copy."""
+        return _real(self._outputs[output])
 
     def close(self) -> None:
         """Release the engine."""
@@ -111,11 +111,14 @@ class GraphRunner:
             ring.reset()
 
     def states(self) -> dict[str, np.ndarray]:
-        """The newest value of every state (for ``shift`` in fresh form: the newest frame)."""
+        """The newest value of every state (for ``shift`` in fresh form: the newest frame).
+
+        Real numbers, whatever they are stored as.
+        """
         newest = {}
         for ring in self.rings:
             buffer = ring.at(self.steps - 1)[1][ring.output.name]
-            newest[ring.rule.name] = buffer.array.copy()
+            newest[ring.rule.name] = _real(buffer)
         return newest
 
     def _bind(self, phase: int) -> Callable[[], None]:
@@ -134,9 +137,9 @@ class GraphRunner:
             outs = [s for s in self.file.outputs if s.state == rule.name]
             if not slots or len(outs) != 1:
                 raise BadInput(f"the manifest does not say how state {rule.name!r} is bound")
-            if any((s.shape, s.dtype) != (outs[0].shape, outs[0].dtype) for s in slots):
+            if any(_kind(slot) != _kind(outs[0]) for slot in slots):
                 raise BadInput(
-                    f"the manifest gives state {rule.name!r} more than one shape or type"
+                    f"the manifest gives state {rule.name!r} more than one shape, type or scale"
                 )
             rings.append(Ring(rule, slots, outs[0], []))
         lengths = [len(ring.inputs) + 1 for ring in rings]
@@ -146,6 +149,21 @@ class GraphRunner:
             count = longest if uniform else length
             ring.buffers = [self.engine.allocate(ring.output) for _ in range(count)]
         return rings
+
+
+def _kind(spec: TensorSpec) -> tuple[object, ...]:
+    """What the buffers of a state must have in common to change places."""
+    return spec.shape, spec.dtype, spec.quantization
+
+
+def _real(buffer: Buffer) -> np.ndarray:
+    """A copy of the values, integers as the numbers they stand for."""
+    quantization = buffer.spec.quantization
+    if quantization is None:
+        return buffer.array.copy()
+    return (buffer.array.astype(np.float32) - quantization.zero_point) * np.float32(
+        quantization.scale
+    )
 
 
 def _shared(features: dict[str, Buffer], engine: Engine, spec: TensorSpec) -> Buffer:
@@ -166,5 +184,5 @@ def find_file(graph: Graph, backend: Backend, precision: str) -> ModelFile:
     held = ", ".join(f"{f.format} {f.precision}" for f in graph.files)
     raise BadInput(
         f"the bundle has no {precision} {backend.format} file for backend {backend.name} "
-        f"(it holds {held}); export it with --format {backend.format}"
+        f"(it holds {held}); export it with --format {backend.format} --precision {precision}"
     )

@@ -63,6 +63,8 @@ def resize(frame: np.ndarray, contract: Preprocessing) -> np.ndarray:
 def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None:
     """Write a frame [H, W, 3] (uint8, or float in [0, 1]) into an input buffer [h, w, 3].
 
+    The buffer is float32, in [0, 1]; uint8; or int8, which is bytes less 128.
+
     Raises:
         ValueError: the frame is not such an array.
     """
@@ -81,13 +83,14 @@ def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None
         raise ValueError(f"a frame is uint8 or float in 0..1, not {frame.dtype}")
     if frame.shape != target.shape:
         frame = resize(frame, contract)
-    if target.dtype != np.uint8:
+    if target.dtype == np.float32:
         if is_bytes:
             np.multiply(frame, BYTE, out=target)
         else:
             np.copyto(target, frame, casting="same_kind")
-    elif frame.dtype == np.uint8:
-        np.copyto(target, frame)
-    else:
-        values = frame if is_bytes else frame * 255
-        np.copyto(target, np.rint(values).clip(0, 255), casting="unsafe")
+        return
+    if frame.dtype != np.uint8:
+        frame = np.rint(frame if is_bytes else frame * 255).clip(0, 255)
+    np.copyto(target.view(np.uint8), frame, casting="unsafe")
+    if target.dtype == np.int8:
+        target ^= -128

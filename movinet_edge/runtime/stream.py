@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from movinet_edge.bundle import Bundle
+from movinet_edge.bundle import Bundle, Graph
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.engines import Backend, Buffer, backend_named, usable_backends
 from movinet_edge.runtime.graph import GraphRunner
@@ -61,7 +61,8 @@ class Stream:
         bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
         backend: a name of `BACKENDS`; by default the first installed one the bundle has files
             for.
-        precision: which of the bundle's precisions to run.
+        precision: which of the bundle's precisions to run; by default fp32, or the first it has
+            for the backend.
         threads: CPU threads of the engine.
 
     Raises:
@@ -72,7 +73,7 @@ class Stream:
         self,
         bundle: str | Path | Bundle,
         backend: str | None = None,
-        precision: str = "fp32",
+        precision: str | None = None,
         threads: int = 1,
     ):
         if threads < 1:
@@ -87,7 +88,12 @@ class Stream:
         self._features: dict[str, Buffer] = {}
         self.graphs = {
             graph.name: GraphRunner(
-                self.bundle, graph, self.backend, precision, threads, self._features
+                self.bundle,
+                graph,
+                self.backend,
+                precision or _precision(graph, self.backend),
+                threads,
+                self._features,
             )
             for graph in manifest.graphs
         }
@@ -198,6 +204,11 @@ class Stream:
 def _in_range(frame: np.ndarray) -> bool:
     """Whether values are in [0, 1], give or take what resizing overshoots; not with NaN."""
     return frame.size == 0 or bool(frame.min() >= -0.1 and frame.max() <= 1.1)
+
+
+def _precision(graph: Graph, backend: Backend) -> str:
+    held = [file.precision for file in graph.files if file.format == backend.format]
+    return "fp32" if "fp32" in held or not held else held[0]
 
 
 def _choose(bundle: Bundle, name: str | None) -> Backend:

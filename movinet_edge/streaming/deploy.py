@@ -109,7 +109,8 @@ class Fresh(Io):
         super().__init__(layout)
         self.inputs = inputs
         self.outputs[CLOCK + NEW] = inputs[CLOCK] + 1
-        self.alpha = 1.0 / self.outputs[CLOCK + NEW]
+        # Not 1.0 / x, which ONNX spells Reciprocal: NNAPI lacks it, Core ML's is not exact.
+        self.alpha = torch.ones(1) / self.outputs[CLOCK + NEW]
 
     def temporal(self, name: str, x: Tensor, conv: TemporalConv) -> Tensor:
         window = self.window(tensor_name(name), self._laid_out(x), conv.time - 1)
@@ -165,7 +166,7 @@ class Clip(Io):
         after = conv.time - 1 - before
         window = F.pad(x, (0,) * 6 + (before, after))
         taps = [conv.tap(window[i : i + x.shape[0]], i, bias=i == 0) for i in range(conv.time)]
-        return conv.activate(sum(taps[1:], taps[0]))
+        return conv.activation(sum(taps[1:], taps[0]))
 
     def running_mean(self, name: str, x: Tensor) -> Tensor:
         return self.average @ x
@@ -174,18 +175,84 @@ class Clip(Io):
         return encoding.table(self.positions)
 
 
-def activate(x: Tensor, act: str | None) -> Tensor:
-    """Activations in the spelling that converters fuse best."""
-    match act:
-        case None:
-            return x
-        case "hard_swish":
-            return F.hardswish(x)
-        case "relu6":
-            return F.relu6(x)
-        case "swish":
-            return x * torch.sigmoid(x)
-    raise ValueError(f"unknown activation {act!r}")
+class RunningMean(nn.Module):
+    """The running mean over time that is kept in the state `name`."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def forward(self, io: Io, x: Tensor) -> Tensor:
+        return io.running_mean(self.name, x)
+
+
+class Activation(nn.Module):
+    """An activation in the spelling that converters fuse best.
+
+    Hard-swish has two more spellings, for integers, which leave out a constant factor per channel;
+    `fold` says which one, and whoever comes next multiplies it into its weights. Without a
+    `scale`, x * relu6(x + 3) leaves out 1/6. With one, x is expected divided by it:
+    x * relu6(scale * x + 3), whose first term is a 1x1 depthwise convolution, leaves out scale/6.
+    """
+
+    def __init__(self, kind: str | None):
+        super().__init__()
+        self.kind, self.folded = kind, False
+        self.scale: nn.Parameter | None = None
+
+    def fold(self, scale: Tensor | None = None) -> Tensor:
+        """Respell hard-swish; the factor [1] or [channels] that is left out (1: of others)."""
+        if self.kind != "hard_swish":
+            return torch.ones(1)
+        self.folded = True
+        if scale is None:
+            return torch.full((1,), 1 / 6)
+        self.scale = nn.Parameter(scale.reshape(-1, 1, 1, 1))
+        self.offset = nn.Parameter(torch.full((len(scale),), 3.0))
+        return scale / 6
+
+    def forward(self, x: Tensor) -> Tensor:
+        match self.kind:
+            case None:
+                return x
+            case "hard_swish" if self.scale is not None:
+                return x * F.relu6(F.conv2d(x, self.scale, self.offset, groups=len(self.scale)))
+            case "hard_swish":
+                return x * F.relu6(x + 3) if self.folded else F.hardswish(x)
+            case "relu6":
+                return F.relu6(x)
+            case "swish":
+                return x * torch.sigmoid(x)
+        raise ValueError(f"unknown activation {self.kind!r}")
+
+
+def scale_inputs(layer: Conv | nn.Linear, factor: Tensor) -> None:
+    """Multiply `factor` [1] or [channels] into the weights that meet a layer's input channels.
+
+    Where a layer's input has a multiple of the channels, they are repeated.
+    """
+    weight = layer.weight.data
+    repeated = factor if len(factor) == 1 else factor.repeat(weight.shape[1] // len(factor))
+    weight *= repeated.reshape(1, -1, *[1] * (weight.dim() - 2))
+
+
+class Foldable(nn.Module):
+    """A convolution whose activation can be respelt; weights are [out channels, ...]."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    activation: Activation
+
+    def fold(self, scale: Tensor | None = None) -> Tensor:
+        """As `Activation.fold`, after dividing what comes out by `scale` [channels]."""
+        if scale is not None:
+            self.scale_channels(1 / scale)
+            self.bias.data /= scale
+        return self.activation.fold(scale)
+
+    def scale_channels(self, factor: Tensor) -> None:
+        """Multiply `factor` into the weights channel by channel: of outputs, or depthwise."""
+        self.weight.data *= factor.reshape(-1, *[1] * (self.weight.dim() - 1))
 
 
 def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -198,7 +265,7 @@ def fold_norm(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return folded.float().detach(), bias.float().detach()
 
 
-class Conv(nn.Module):
+class Conv(Foldable):
     """A frame-wise convolution with "same" padding as TensorFlow's, bias and activation."""
 
     def __init__(
@@ -212,7 +279,7 @@ class Conv(nn.Module):
     ):
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.stride, self.groups, self.act = stride, groups, act
+        self.stride, self.groups, self.activation = stride, groups, Activation(act)
         (top, bottom), (left, right) = (same_padding(s, weight.shape[-1], stride) for s in size)
         # Equal padding belongs to the convolution; unequal padding fuses into "same" later.
         self.symmetric = top == bottom and left == right
@@ -223,17 +290,18 @@ class Conv(nn.Module):
         if not self.symmetric:
             x = F.pad(x, self.pads)
         y = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        return activate(y, self.act)
+        return self.activation(y)
 
 
-class TemporalConv(nn.Module):
+class TemporalConv(Foldable):
     """A folded depthwise convolution over (time, space), as 2-D convolutions of frames."""
 
     def __init__(self, conv: DepthwiseConv, norm: nn.BatchNorm2d, size: tuple[int, int], act: str):
         super().__init__()
         weight, bias = fold_norm(conv.weight, norm)
         self.time, self.space = conv.kernel
-        self.channels, self.stride, self.act, self.size = conv.channels, conv.stride, act, size
+        self.channels, self.stride, self.size = conv.channels, conv.stride, size
+        self.activation = Activation(act)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def stacked(self, window: Tensor, height: int) -> Tensor:
@@ -241,7 +309,7 @@ class TemporalConv(nn.Module):
         if self.space > 1:
             frames = window.split(height, 2)
             taps = [self.tap(frame, i, bias=i == 0) for i, frame in enumerate(frames)]
-            return self.activate(sum(taps[1:], taps[0]))
+            return self.activation(sum(taps[1:], taps[0]))
         y = F.conv2d(
             window,
             self.weight[:, :, :, 0],
@@ -249,7 +317,7 @@ class TemporalConv(nn.Module):
             dilation=(height, 1),
             groups=self.channels,
         )
-        return self.activate(y)
+        return self.activation(y)
 
     def tap(self, x: Tensor, index: int, *, bias: bool) -> Tensor:
         """The part of tap `index` of the temporal kernel: a 2-D convolution of `x`."""
@@ -261,6 +329,3 @@ class TemporalConv(nn.Module):
             self.channels,
         )
         return part(x)
-
-    def activate(self, x: Tensor) -> Tensor:
-        return activate(x, self.act)

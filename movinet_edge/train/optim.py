@@ -51,7 +51,9 @@ def train_mode(model: nn.Module, recipe: Recipe) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = recipe.norm_momentum
-            if recipe.freeze_norm or not module.weight.requires_grad:
+            # Rounding noise is not to move the statistics, which the export folds into weights.
+            frozen = recipe.freeze_norm or recipe.qat
+            if frozen or not module.weight.requires_grad:
                 module.eval()
 
 

@@ -188,7 +188,9 @@ class BundlePredictor(Predictor):
         self._graphs = {graph.name: graph for graph in manifest.graphs}
         self.protocol = _for_bundle(protocol, stream.bundle)
         self.name, self.classes = manifest.name, manifest.classes
+        precision = next(iter(stream.graphs.values())).file.precision
         self.engine = f"{stream.backend.name} {stream.version}"
+        self.engine += "" if precision == "fp32" else f" ({precision})"
         files = [runner.file for runner in stream.graphs.values()]
         self.weights_bytes = sum(file.bytes for file in files)
         self.state_bytes = sum(file.state_bytes for file in files)

@@ -49,6 +49,16 @@ class Recipe(Record):
     freeze_norm: bool = False  # batch norm keeps the statistics it has
     layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate per stage, from the head down
 
+    # Quantization-aware fine-tuning in simulated static int8; batch norm keeps its statistics. One
+    # grid serves all channels of a tensor, badly if some reach far beyond the others. So channels
+    # that reach beyond `spread` times the median of their tensor's are shrunk before the start
+    # (0: none), and the penalty is on those that do so later.
+    qat: bool = False
+    qat_batches: int = Field(16, ge=1)  # to observe ranges on before the first step
+    qat_after: int = Field(0, ge=0)  # steps before rounding begins
+    spread: float = Field(6.0, ge=0)
+    range_penalty: float = Field(0.0, ge=0)
+
     # Clips.
     frames: int = Field(16, ge=1)
     frame_rate: float | None = Field(None, gt=0)
@@ -86,6 +96,10 @@ class Recipe(Record):
             raise ValueError(f"a crop cannot have more than all of the area ({self.crop_scale[1]})")
         if self.frames % self.subclips:
             raise ValueError(f"{self.frames} frames cannot be cut into {self.subclips} sub-clips")
+        if self.qat and self.init is None:
+            raise ValueError("qat fine-tunes a trained checkpoint; say which with init")
+        if self.range_penalty and not (self.qat and self.spread):
+            raise ValueError("range_penalty needs qat and a spread")
         return self
 
     def changes_from(self, other: Recipe) -> list[str]:

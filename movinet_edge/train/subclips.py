@@ -31,6 +31,7 @@ def clip_backward(
     autocast: Context = nullcontext,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
     no_sync: Context = nullcontext,
+    penalty: Callable[[], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward of one batch; gradients are added to the parameters'.
 
@@ -41,6 +42,7 @@ def clip_backward(
         scale: a loss scaler's function.
         no_sync: makes the context in which distributed gradients are not exchanged yet; the
             exchange happens at the last backward pass.
+        penalty: a scalar to be added to the loss of the sub-clip that just went through the model.
 
     Returns:
         the mean loss over the sub-clips (a detached scalar) and the logits after the last frame,
@@ -62,6 +64,8 @@ def clip_backward(
                 logits, state = model(part, state)
             answer = logits[:, -1].float()
             loss = F.cross_entropy(answer, labels, label_smoothing=label_smoothing) / subclips
+            if penalty is not None:
+                loss = loss + penalty() / subclips
             total = total + loss.detach()
             kept.append(loss)
             if not keep_gradients or last:

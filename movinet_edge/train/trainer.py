@@ -9,10 +9,11 @@ stopped, and clips do not depend on the number of workers or processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.movinet_quant import attach
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
 from movinet_edge.train.optim import (
@@ -144,6 +147,11 @@ class Trainer:
         self.schedule = make_schedule(self.optimizer, recipe, self.steps)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.step, self.epochs_done, self.best = 0, 0, -1.0
+        # Last: the averaged weights are a copy of the bare model.
+        assert isinstance(self.bare, MoViNet)
+        self.int8 = attach(self.bare) if recipe.qat else None
+        if self.int8 is not None:
+            self.int8.penalise(recipe.range_penalty > 0)
 
     @property
     def bare(self) -> nn.Module:
@@ -157,6 +165,7 @@ class Trainer:
             BadInput: all videos are broken, the disk is full, or the loss is no longer finite.
         """
         record = None
+        self._calibrate()
         for epoch in range(self.epochs_done, self.recipe.epochs):
             tell = partial(self._tell, progress, epoch)
             self._epoch(epoch, tell)
@@ -200,14 +209,18 @@ class Trainer:
         if self.world.total(self.tally.clips) == 0:
             self.broken.check(presented)
 
+    def _seed(self, step: int) -> None:
+        numbers = [self.recipe.seed, step, self.world.rank]
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
     def _one_step(self, batch: Batch) -> float | None:
         """One update; the loss over all processes, None when a process has no readable clip."""
         recipe, world = self.recipe, self.world
-        seed = np.random.SeedSequence([recipe.seed, self.step, world.rank]).generate_state(1)
-        torch.manual_seed(int(seed[0]))
+        self._seed(self.step)
         # All or none: the others would wait for this process's gradients.
         if not world.smallest(len(batch.frames)):
             return None
+        self._simulate()
         clip = self.augment(batch, world.device)
         if recipe.channels_last:
             flat = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -222,10 +235,57 @@ class Trainer:
             self._autocast,
             self.scaler.scale,
             self._no_sync,
+            self._penalty if recipe.range_penalty else None,
         )
+        if self.int8 is not None and world.size > 1:
+            self.int8.synchronise()
         loss = self._update(mean)
         self.schedule.step()
         return loss
+
+    def _simulate(self) -> None:
+        """Whether the step to come runs in simulated int8, a function of its number alone."""
+        if self.int8 is None:
+            return
+        self.int8.watch("average")
+        self.int8.quantise(None if self.step >= self.recipe.qat_after else [])
+
+    def _calibrate(self) -> None:
+        """The first ranges, from the first batches, unless a run that is resumed has some."""
+        int8, recipe = self.int8, self.recipe
+        if int8 is None or int8.seen:
+            return
+        int8.watch("all")
+        self._observe()
+        if recipe.spread:
+            int8.even(recipe.spread)
+            self._observe()
+
+    @torch.no_grad()
+    def _observe(self) -> None:
+        """Let the model see the first batches, as training will.
+
+        Raises:
+            BadInput: all videos are broken.
+        """
+        assert self.int8 is not None
+        self.bare.eval()
+        presented = 0
+        loader = self.batches.load(self.clips, 0, 0, self.options.workers)
+        for number, batch in enumerate(islice(loader, self.recipe.qat_batches)):
+            self.broken.add(batch.broken)
+            presented += len(batch.frames) + len(batch.broken)
+            self._seed(number)
+            if len(batch.frames):
+                self.bare(self.augment(batch, self.world.device))
+        if self.world.size > 1:
+            self.int8.synchronise()
+        if not self.int8.seen:
+            self.broken.check(presented)
+
+    def _penalty(self) -> Tensor:
+        assert self.int8 is not None
+        return self.recipe.range_penalty * self.int8.penalty(self.recipe.spread)
 
     def _update(self, mean: Tensor) -> float:
         self.scaler.unscale_(self.optimizer)
@@ -293,18 +353,35 @@ class Trainer:
         return record
 
     def _validate(self, checkpoint: Checkpoint) -> EvalRecord | None:
+        """Accuracy on the held-out videos; with `qat` that of the simulated int8 model."""
         if self.val is None:
             return None
         causal = checkpoint.arch.causal
-        return evaluate_model(
-            checkpoint.model.to(self.world.device),
-            checkpoint.preprocessing,
-            self.val,
-            EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames),
-            device=self.world.device,
-            amp=AUTOCAST.get(self.recipe.precision),
-            options=EvalOptions(workers=self.options.workers, memory=False),
-        )
+        model = checkpoint.model.to(self.world.device)
+        with self._quantised(model):
+            return evaluate_model(
+                model,
+                checkpoint.preprocessing,
+                self.val,
+                EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames),
+                device=self.world.device,
+                amp=AUTOCAST.get(self.recipe.precision),
+                options=EvalOptions(workers=self.options.workers, memory=False),
+            )
+
+    @contextmanager
+    def _quantised(self, model: MoViNet) -> Iterator[None]:
+        """`model` rounds as the one in training; afterwards it is as before."""
+        if self.int8 is None:
+            yield
+            return
+        instrument = attach(model)
+        instrument.load_state_dict(self.int8.state_dict())
+        instrument.quantise()
+        try:
+            yield
+        finally:
+            instrument.detach()
 
     def _save_state(self) -> None:
         if not self.world.leads:
@@ -348,6 +425,8 @@ class Trainer:
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.bare, "optimizer": self.optimizer}
         parts |= {"schedule": self.schedule, "scaler": self.scaler}
+        if self.int8 is not None:
+            parts["int8"] = self.int8
         return parts if self.ema is None else parts | {"ema": self.ema}
 
 

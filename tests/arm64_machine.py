@@ -1,0 +1,171 @@
+"""An ARM64 Linux user-space that runs here: Debian's qemu and Python, PyPI's wheels.
+
+Prepared once, without root, in ``.arm64`` (or ``$MOVINET_EDGE_ARM64``): emulator, libraries, and
+site-packages as ``pip install 'movinet-edge[litert,onnxruntime]'`` fills them on a board.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = Path(os.environ.get("MOVINET_EDGE_ARM64", REPOSITORY / ".arm64"))
+CONSTRAINTS = REPOSITORY / "constraints.txt"
+
+# The first Debian with qemu 10. Version 7 shows programs the host's /proc/cpuinfo, on which ONNX
+# Runtime crashes, and its `max` core computes wrong numbers.
+SUITE, GLIBC_MINOR, PYTHON = "trixie", 41, "3.13"
+EMULATOR, QEMU = "qemu-user", "usr/bin/qemu-aarch64"
+PACKAGES = (  # of ARM64: Python, and what it and the wheels are linked against
+    f"python{PYTHON}-minimal",
+    f"libpython{PYTHON}-minimal",
+    f"libpython{PYTHON}-stdlib",
+    "libbz2-1.0",
+    "libc6",
+    "libexpat1",
+    "libffi8",
+    "libgcc-s1",
+    "liblzma5",
+    "libssl3t64",
+    "libstdc++6",
+    "libzstd1",
+    "zlib1g",
+)
+EXTRAS = ("litert", "onnxruntime")
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PATIENCE = 600  # seconds for one command
+
+
+class Unavailable(Exception):
+    """The emulator cannot be had here; says why."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The prepared user-space, in a folder of its own."""
+
+    folder: Path
+
+    def python(self, core: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run Python on an emulated core, with this checkout and without PyTorch."""
+        root = self.folder / "root"
+        emulator = [str(self.folder / QEMU), "-cpu", core, "-L", str(root)]
+        environment = {
+            "LANG": "C.UTF-8",
+            "OMP_NUM_THREADS": "1",
+            "PATH": os.defpath,
+            "PYTHONPATH": f"{REPOSITORY}:{self.folder / 'site'}",
+        }
+        return subprocess.run(
+            [*emulator, str(root / f"usr/bin/python{PYTHON}"), *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+
+def prepare(folder: Path = FOLDER) -> Machine:
+    """The machine of today's packages; made whole or not at all where it is not there yet.
+
+    Raises:
+        Unavailable: not on Debian, or its packages cannot be downloaded.
+        CalledProcessError: the wheels cannot be installed.
+    """
+    wheels = _wheels()
+    table = "\n".join((SUITE, EMULATOR, *PACKAGES, *wheels, CONSTRAINTS.read_text("utf-8")))
+    target = folder.resolve() / hashlib.sha256(table.encode()).hexdigest()[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes ask at the same time
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as name:
+                work = Path(name)
+                _unpack(_downloaded(work), work / "machine")
+                _install(wheels, work / "machine" / "site")
+                (work / "machine").rename(target)
+    return Machine(target)
+
+
+def _wheels() -> list[str]:
+    """What pyproject.toml asks for where nothing is trained or exported."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = (project["optional-dependencies"][name] for name in EXTRAS)
+    return sum(extras, list(project["dependencies"]))
+
+
+def _downloaded(work: Path) -> list[Path]:
+    """The packages, from the mirror this system uses, by lists that leave its own alone."""
+    try:
+        native = _run(["dpkg", "--print-architecture"]).strip()
+        used = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).split()
+        mirror = next((uri for uri in used if uri.rstrip("/").endswith("/debian")), None)
+        if mirror is None:
+            raise Unavailable("apt-get has no mirror of Debian")
+        for needed in ("state/lists/partial", "cache/archives/partial"):
+            (work / needed).mkdir(parents=True)
+        sources = work / "sources.list"
+        options = f"signed-by={KEYS} arch={native},arm64 target=Packages"
+        sources.write_text(f"deb [{options}] {mirror} {SUITE} main\n")
+        settings = {
+            "APT::Architectures": f"{native},arm64",
+            "APT::Sandbox::User": "root",  # its own user may not write here
+            "APT::Update::Error-Mode": "any",
+            "Dir::Cache": work / "cache",
+            "Dir::Etc::SourceList": sources,
+            "Dir::Etc::SourceParts": "-",
+            "Dir::State": work / "state",
+            "Dir::State::Status": os.devnull,  # nothing is installed
+        }
+        apt = ["apt-get", *(f"-o{key}={value}" for key, value in settings.items())]
+        _run([*apt, "update"])
+        _run([*apt, "download", EMULATOR, *(f"{name}:arm64" for name in PACKAGES)], work)
+    except FileNotFoundError as error:
+        raise Unavailable(f"Debian's {error.filename} is needed") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{error.cmd[0]} took more than {PATIENCE} s") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or ["no reason given"]
+        raise Unavailable(f"{error.cmd[0]} failed: {lines[-1]}") from error
+    return sorted(work.glob("*.deb"))
+
+
+def _unpack(packages: Sequence[Path], machine: Path) -> None:
+    """The emulator for ARM64 alone, of many, and the guest's root."""
+    root = machine / "root"
+    root.mkdir(parents=True)
+    (root / "lib").symlink_to("usr/lib")  # where programs look for their loader
+    for package in packages:
+        if package.name.startswith(f"{EMULATOR}_"):
+            unpack = ["dpkg-deb", "--fsys-tarfile", str(package)]
+            with subprocess.Popen(unpack, stdout=subprocess.PIPE) as archive:
+                pick = ["tar", "-x", "-C", str(machine), f"./{QEMU}"]
+                subprocess.run(pick, stdin=archive.stdout, check=True)
+        else:
+            _run(["dpkg-deb", "-x", str(package), str(root)])
+
+
+def _install(wheels: Sequence[str], site: Path) -> None:
+    """Wheels for the guest, by our own pip: emulated, it would take minutes."""
+    tags = ["manylinux2014", *(f"manylinux_2_{minor}" for minor in range(17, GLIBC_MINOR + 1))]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    guest = [f"--python-version={PYTHON}", "--implementation=cp", "--only-binary=:all:"]
+    platforms = [f"--platform={tag}_aarch64" for tag in tags]
+    where = ["--no-compile", f"--target={site}", f"--constraint={CONSTRAINTS}"]
+    _run([*pip, *guest, *platforms, *where, *wheels])
+
+
+def _run(command: Sequence[str], folder: Path | None = None) -> str:
+    """What a command prints; it must succeed."""
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True, timeout=PATIENCE
+    ).stdout
