@@ -41,7 +41,7 @@ def ratios(found: Report) -> dict[str, tuple[float, float, float]]:
     steps = {m.subject.precision: m for m in found.measurements if m.subject.kind == "bundle"}
     compared = {c.label: c for c in found.comparisons}
     base = compared.get(steps["fp32"].subject.label)
-    scale = base.ratio_of_medians if base else 1.0
+    scale = base.paired.p50 if base and base.paired else 1.0
     result = {}
     for precision, measured in steps.items():
         one = compared.get(measured.subject.label)

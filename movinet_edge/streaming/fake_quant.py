@@ -4,8 +4,9 @@ Quantisers are attached to a model's modules with hooks; they look on, round to 
 values, or both. The grids are those of the exported file: activations int8 per tensor from their
 smallest and largest value (zero always among them), weights int8 symmetric per output channel.
 Batch norm and uniform factors fold into the weights in the export; a scale per channel does not
-see them, so the unfolded weights are rounded here. Accumulators are wider than any rounding here
-shows, and clock and running means stay float.
+see them, so the unfolded weights are rounded here. What enters a dense layer is rounded vector by
+vector, as it comes. Accumulators are wider than any rounding here shows, and clock and running
+means stay float.
 
 Nothing of this is in the model's ``state_dict``: a checkpoint taken from a model with quantisers
 is that of the bare model.
