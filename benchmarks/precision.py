@@ -121,7 +121,7 @@ def _kinetics(shared: Path, folder: Path) -> tuple[Path, list[Path]]:
 
 
 def _export(model: str | Path, data: Path, out: Path, *more: str) -> Path:
-    words = ("--out", out, "--calibrate", data / "train", *PRECISION, *more)
+    words: list[str | Path] = ["--out", out, "--calibrate", data / "train", *PRECISION, *more]
     movinet_edge("export", model, *words)
     return out
 
