@@ -38,7 +38,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, stream_model: MoViNet) -> P
 def clip_bundle(tmp_path_factory: pytest.TempPathFactory, base_model: MoViNet) -> Path:
     path = tmp_path_factory.mktemp("bundle") / "base"
     held = Checkpoint(base_model, contract(base_model), LABELS)
-    export(held, path, ExportOptions(("onnx",), "clip", clip_frames=8, verify=False))
+    export(held, path, ExportOptions(("onnx",), form="clip", clip_frames=8, verify=False))
     return path
 
 
