@@ -42,7 +42,8 @@ def calibration_streams(source: Path, contract: Preprocessing, frames: int) -> l
     its share. Unreadable ones are left out.
 
     Args:
-        source: a video, a folder with videos anywhere below, or a list (.txt, .csv).
+        source: a video, a folder with videos anywhere below, or a list (.txt, .csv); of a data set
+            with splits the videos to train on.
 
     Raises:
         BadInput: there are no videos, or too few frames.
@@ -71,15 +72,24 @@ def calibration_streams(source: Path, contract: Preprocessing, frames: int) -> l
 def _videos(source: Path) -> list[Path]:
     if not source.exists():
         raise BadInput(f"there are no calibration videos at {source}; name a folder or a list")
-    if source.is_dir():
-        found = videos_below(source)
-    elif source.suffix.lower() in SUFFIXES:
+    if source.suffix.lower() in SUFFIXES:
         found = [source]
+    elif source.is_dir() and not _has_training_split(source):
+        found = videos_below(source)  # of any layout
     else:
-        found = [row.path for row in read_source(source).rows if row.path is not None]
+        named = read_source(source)
+        split = named.first_of("train")
+        found = [r.path for r in named.rows if r.path is not None and split in (None, r.split)]
     if not found:
         raise BadInput(f"{source} has no calibration videos; name a folder or list that has some")
     return found
+
+
+def _has_training_split(folder: Path) -> bool:
+    try:
+        return "train" in read_source(folder).splits
+    except BadInput:  # no folders of classes
+        return False
 
 
 def _images(path: Path, contract: Preprocessing, most: int) -> np.ndarray:

@@ -12,8 +12,9 @@ from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.export.calibration import Stream
 from movinet_edge.export.model_files import Progress
 
-# Enough to tell sites apart; all of a block is tried more than once on them.
-FRAMES = 64
+# Enough to tell sites apart; every block is tried more than once on them, which takes a minute for
+# A0 at its own size.
+FRAMES = 32
 # Of the logits, in dB: what is equalised costs time, so nothing is where plain int8 gives this.
 TARGET_DB = 25.0
 
@@ -26,17 +27,15 @@ def equalised_scales(
     None where plain int8 is good enough, or where equalising does not gain half a dB.
     """
     # Imported here: it is for int8 only.
-    from movinet_edge.export.sensitivity import Analysis, choose
+    from movinet_edge.export.policy import choose
+    from movinet_edge.export.sensitivity import Analysis
 
     progress("simulating int8")
-    analysis = Analysis(checkpoint, _some(streams))
-    if not analysis.instrument.sites or analysis.plain.snr_db >= TARGET_DB:
-        return {}
-    progress("finding out where int8 loses")
-    return analysis.scales(choose(analysis, analysis.report(), TARGET_DB).equalise)
+    analysis = Analysis(checkpoint, some(streams), progress)
+    return analysis.scales(choose(analysis, TARGET_DB).policy.equalise)
 
 
-def _some(streams: Sequence[Stream]) -> list[list[np.ndarray]]:
+def some(streams: Sequence[Stream]) -> list[list[np.ndarray]]:
     """The beginnings of some streams, `FRAMES` frames in all."""
     share = max(8, FRAMES // len(streams))
     some = [list(islice(stream, share)) for stream in streams[: -(-FRAMES // share)]]

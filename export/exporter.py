@@ -93,7 +93,7 @@ def write_bundle(
         BadInput: as `export`.
     """
     for checkpoint in contents.checkpoints.values():
-        _refuse(checkpoint, options)
+        check_options(checkpoint, options)
     with atomic_output(out) as folder:
         _write(contents, folder, options, progress)
         progress("loading in a process apart")
@@ -101,7 +101,11 @@ def write_bundle(
         return _prove(folder, progress) if options.verify else None
 
 
-def _refuse(checkpoint: Checkpoint, options: ExportOptions) -> None:
+def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
+    """Raise `BadInput` with a reason and the nearest alternative where options do not go together.
+
+    Also where they do not go with the checkpoint.
+    """
     arch = checkpoint.arch
     if options.form != "clip" and not arch.causal:
         raise BadInput(f"{arch.name} sees whole clips; export it with --form clip")
@@ -128,15 +132,21 @@ def _refuse_precisions(arch: MoViNetArch, options: ExportOptions) -> None:
         )
     if options.in_graph_preprocess:
         raise BadInput(f"{precision} takes bytes as it is; leave out --in-graph-preprocess")
-    if arch.positional_encoding:
-        raise BadInput(
-            f"{precision} of models with positional encodings is not supported; take --precision "
-            "dynamic"
-        )
+    refuse_int8(arch)
     if options.calibrate is None:
         raise BadInput(
             f"{precision} needs videos of what the model will see; name a folder or a list with "
             "--calibrate"
+        )
+
+
+def refuse_int8(arch: MoViNetArch) -> None:
+    """Raise `BadInput` where static int8 does not go with the model."""
+    if not arch.causal:
+        raise BadInput(f"int8 is for streams, and {arch.name} sees whole clips; take dynamic")
+    if arch.positional_encoding:
+        raise BadInput(
+            "int8 of models with positional encodings is not supported; take --precision dynamic"
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from movinet_edge import __version__
 from movinet_edge.bundle import (
@@ -41,8 +43,9 @@ from movinet_edge.streaming.state import CLOCK
 class ExportOptions:
     """What to write; `clip_frames` is the length of the clip form (default: the published).
 
-    `calibrate` and the two after it are for precisions whose activations are integers: videos (a
-    folder or list), how many frames of them, and patterns of module paths that stay in floats.
+    `calibrate` and the three after it are for precisions whose activations are integers: videos (a
+    folder or list), how many frames of them, patterns of module paths that stay in floats, and the
+    scales of the hard-swishes to equalise by site (None: those that a simulation demands).
     """
 
     formats: tuple[FormatName, ...] = ("onnx", "tflite")
@@ -55,6 +58,7 @@ class ExportOptions:
     calibrate: Path | None = None
     calibration_frames: int = 400
     keep_float: tuple[str, ...] = ()
+    equalise: Mapping[str, Tensor] | None = None
     profile: ProfileName = "cpu"
 
     def frames(self, arch: MoViNetArch) -> int:
@@ -83,7 +87,9 @@ def write_graph(
     answers = frames if arch.causal else 1
     files = [_torch_file(path, states, frames, size, (answers, arch.classes))]
     profile = PROFILES[options.profile]
-    scales = equalised_scales(checkpoint, streams, progress) if streams else {}
+    scales = options.equalise or {}
+    if streams and options.equalise is None:
+        scales = equalised_scales(checkpoint, streams, progress)
     recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None)
     for fmt in dict.fromkeys(options.formats):
         config = StepConfig(

@@ -82,7 +82,12 @@ class Recipe:
     def keep_float(self, name: str) -> bool:
         """Whether the operator called `name` was asked to stay in floats."""
         patterns = self.calibration.keep_float if self.calibration else ()
-        return any(_plain(pattern) in _plain(name) for pattern in patterns)
+        return any(_part_of(_plain(name), _plain(pattern)) for pattern in patterns)
+
+
+def _part_of(name: str, pattern: str) -> bool:
+    """Whether a name has the pattern in it, and its last number to the end: l1 is not l10."""
+    return re.search(re.escape(pattern) + r"(?!(?<=\d)\d)", name) is not None
 
 
 def _plain(path: str) -> str:

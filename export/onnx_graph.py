@@ -94,6 +94,16 @@ class OnnxGraph:
                 found[name] = axes[node.op_type]
         return found
 
+    def unshare(self) -> None:
+        """Give every convolution and matrix product a weight of its own."""
+        for name in self.weights():
+            for number, reader in enumerate(self.readers(name)[1:], 1):
+                own = TensorProto()
+                own.CopyFrom(self.constants()[name])
+                own.name = f"{name}.{number}"
+                self.graph.initializer.append(own)
+                reader.input[1] = own.name
+
     def downstream(self, tensor: str) -> set[str]:
         """Tensors that depend on `tensor`, and itself."""
         found = {tensor}

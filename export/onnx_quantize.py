@@ -15,6 +15,7 @@ from movinet_edge.bundle import Quantization
 from movinet_edge.errors import BadInput
 from movinet_edge.export.onnx_graph import OnnxGraph
 from movinet_edge.export.step_module import FRAME, LOGITS
+from movinet_edge.runtime.ort import session_options
 from movinet_edge.runtime.quiet import quiet
 from movinet_edge.streaming.deploy import NEW, StateSpec
 from movinet_edge.streaming.state import CLOCK
@@ -151,11 +152,10 @@ def observe(model: onnx.ModelProto, streams: Sequence[Video], rules: Sequence[St
     graph = OnnxGraph(onnx.ModelProto())
     graph.model.CopyFrom(model)
     _watch(graph)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # the same ranges on every machine of a kind
-    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        graph.model.SerializeToString(),
+        session_options(threads=1),  # the same ranges on every machine of a kind
+        providers=["CPUExecutionProvider"],
     )
     shapes = {i.name: tuple(i.shape) for i in session.get_inputs() if i.name != FRAME}
     bytes_in = session.get_inputs()[0].type == "tensor(uint8)"
@@ -314,6 +314,8 @@ def _qdq(original: OnnxGraph, ranges: Ranges, floats: set[str]) -> OnnxGraph:
     ranges = ranges | {FRAME: (min(low, 0.0), max(high, 1.0))}
     model = onnx.ModelProto()
     model.CopyFrom(original.model)
+    # ONNX Runtime cannot make products exact (`session_options`) where two nodes share a weight.
+    OnnxGraph(model).unshare()
     with quiet():
         quantizer = QDQQuantizer(
             model,

@@ -7,14 +7,16 @@ streams. A model goes part by part and what enters every part is kept, so that a
 costs only the parts from there on.
 
 Where several sites lose, the worst one hides the others: equalising one alone gains little. What
-tells them apart is the other end: everything equalised but one (`loss_db`). `choose` goes by that.
+tells them apart is the other end: everything equalised but one (`loss_db`). `export.policy` goes by
+that.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.models.movinet import ConvNorm
 from movinet_edge.models.movinet_quant import attach
 from movinet_edge.streaming.layers import DepthwiseConv, tick
+from movinet_edge.streaming.spec import module_macs
 from movinet_edge.streaming.state import State
 
 # Frames that a part sees at once; the numbers do not depend on it, memory and time do.
@@ -50,7 +53,8 @@ class BlockSensitivity(Record):
     `alone_db`: SNR of the logits when only this part is int8; `alone_output_db`: of what the part
     hands on then, for blocks; `others_db`: of the logits when everything else is. `loss_db`: what
     the logits lose when all sites are equalised but this part's. Keeping the part float costs
-    `cost_bytes` in weights and `cost_ms` per step (None: not measured).
+    `cost_bytes` in weights and `cost_ms` per step (None: not measured); it has `macs` of a step's
+    multiply-accumulates.
     """
 
     name: str
@@ -58,6 +62,7 @@ class BlockSensitivity(Record):
     alone_output_db: float | None
     others_db: float
     loss_db: float
+    macs: int
     cost_bytes: int
     cost_ms: float | None = None
 
@@ -98,17 +103,21 @@ class SensitivityReport(Record):
     blocks: tuple[BlockSensitivity, ...]
     sites: tuple[SiteSensitivity, ...]
 
+    def priced(self, equalising_ms: float, floating_ms: float) -> SensitivityReport:
+        """The same with costs in ms, from what all sites and all blocks were measured to cost.
 
-class Policy(Record):
-    """Which sites to equalise and which blocks to keep float, and what that was measured to give.
-
-    `quality` is the simulation's; `reached`: it meets the target that was asked for.
-    """
-
-    equalise: tuple[str, ...] = ()
-    keep_float: tuple[str, ...] = ()
-    quality: Quality
-    reached: bool
+        Sites share `equalising_ms` by their multiplications, blocks `floating_ms` by theirs.
+        """
+        elements = sum(site.elements for site in self.sites) or 1
+        macs = sum(block.macs for block in self.blocks)
+        sites = (
+            s.model_copy(update={"cost_ms": equalising_ms * s.elements / elements})
+            for s in self.sites
+        )
+        blocks = (
+            b.model_copy(update={"cost_ms": floating_ms * b.macs / macs}) for b in self.blocks
+        )
+        return self.model_copy(update={"sites": tuple(sites), "blocks": tuple(blocks)})
 
 
 class Analysis:
@@ -117,12 +126,19 @@ class Analysis:
     Args:
         streams: what `export.calibration.calibration_streams` gives: frames [H, W, 3] or
             [1, H, W, 3] in order, float32 in [0, 1] as the contract has them.
+        progress: told what is looked at, which takes minutes for large models.
 
     Raises:
         ValueError: there are no frames.
     """
 
-    def __init__(self, checkpoint: Checkpoint, streams: Sequence[Frames]):
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        streams: Sequence[Frames],
+        progress: Callable[[str], None] = lambda _: None,
+    ):
+        self.progress = progress
         frames = [_frames(stream) for stream in streams]
         if not frames:
             raise ValueError("there are no frames to analyse")
@@ -134,6 +150,9 @@ class Analysis:
             ("head", self.model.head),
         ]
         self._index = {name: index for index, (name, _) in enumerate(self._parts)}
+        height, width = frames[0].shape[-2:]
+        self._macs = module_macs(checkpoint.model, (height, width))
+        self._paths = {module: f"{path}." for path, module in self.model.named_modules()}
         self.streams, self.frames = len(frames), sum(x.shape[1] for x in frames)
         self.instrument.watch("all")
         self._float = [frames, *self._run(0, frames)]
@@ -154,39 +173,75 @@ class Analysis:
         quantised = [name for name in self._index if name not in keep_float]
         return self._quality(self._configured(first, self._int8[first], quantised, equalise)[-1])
 
+    def elements(self, site: str) -> int:
+        """What equalising a site costs: multiplications per step."""
+        before = self.instrument.sites[site].before
+        return len(before.low) * before.pixels
+
+    @cached_property
+    def block_losses(self) -> dict[str, float]:
+        """What is lost when all sites are equalised but those of a block, in dB, by block."""
+        inside: dict[str, list[str]] = {}
+        for name, site in self.instrument.sites.items():
+            inside.setdefault(site.block, []).append(name)
+        losses = {}
+        for block, names in inside.items():
+            self.progress(f"int8 without equalising {block}")
+            losses[block] = self._loss(names)
+        return losses
+
+    @cached_property
+    def site_losses(self) -> dict[str, float]:
+        """What is lost when all sites are equalised but one, in dB; of blocks that lose at all."""
+        losses = {}
+        for name, site in self.instrument.sites.items():
+            if self.block_losses[site.block] >= NOTICED_DB:
+                self.progress(f"int8 without equalising {name}")
+                losses[name] = self._loss([name])
+        return losses
+
+    @cached_property
+    def alone(self) -> dict[str, tuple[float, float | None]]:
+        """SNR of the logits when only a block is int8, and of what it hands on then, in dB."""
+        found: dict[str, tuple[float, float | None]] = {}
+        for index, (name, _) in enumerate(self._parts):
+            self.progress(f"int8 in {name} alone")
+            outputs = self._configured(index, self._float[index], [name])
+            answer = index == len(self._parts) - 1
+            handed = None if answer else _map_snr(self._float[index + 1], outputs[0])
+            found[name] = self._quality(outputs[-1]).snr_db, handed
+        return found
+
     def report(self, detailed: int = 6) -> SensitivityReport:
         """Every block, losses of the sites that matter, gains in the `detailed` worst blocks."""
-        blocks = [self._block(index) for index in range(len(self._parts))]
-        losses = {b.name: b.loss_db for b in blocks if b.loss_db >= NOTICED_DB}
+        losses = self.block_losses
         worst = sorted(losses, key=lambda name: -losses[name])[:detailed]
         return SensitivityReport(
             streams=self.streams,
             frames=self.frames,
             plain=self.plain,
             equalised=self.equalised,
-            blocks=tuple(blocks),
+            blocks=tuple(self._block(name, part) for name, part in self._parts),
             sites=tuple(
-                self._site(name, gain=site.block in worst, loss=site.block in losses)
+                self._site(name, gain=site.block in worst and name in self.site_losses)
                 for name, site in self.instrument.sites.items()
             ),
         )
 
-    def _block(self, index: int) -> BlockSensitivity:
-        name, part = self._parts[index]
-        alone = self._configured(index, self._float[index], [name])
-        answer = index == len(self._parts) - 1
-        sites = self.instrument.sites
-        inside = [key for key, site in sites.items() if site.block == name]
+    def _block(self, name: str, part: nn.Module) -> BlockSensitivity:
+        alone, handed = self.alone[name]
+        self.progress(f"int8 but in {name}")
         return BlockSensitivity(
             name=name,
-            alone_db=self._quality(alone[-1]).snr_db,
-            alone_output_db=None if answer else _map_snr(self._float[index + 1], alone[0]),
+            alone_db=alone,
+            alone_output_db=handed,
             others_db=self.measure(keep_float=[name]).snr_db,
-            loss_db=self._loss(inside) if inside else 0.0,
+            loss_db=self.block_losses.get(name, 0.0),
+            macs=sum(n for path, n in self._macs.items() if path.startswith(self._paths[part])),
             cost_bytes=3 * sum(_weights(module) for module in part.modules()),
         )
 
-    def _site(self, name: str, gain: bool, loss: bool) -> SiteSensitivity:
+    def _site(self, name: str, gain: bool) -> SiteSensitivity:
         site = self.instrument.sites[name]
         top = site.before.top
         assert top is not None
@@ -198,8 +253,8 @@ class Analysis:
             largest=round(float(top.max()), 4),
             smallest=round(float(top.min()), 4),
             gain_db=round(self.measure([name]).snr_db - self.plain.snr_db, 3) if gain else None,
-            loss_db=self._loss([name]) if loss else None,
-            elements=len(top) * site.before.pixels,
+            loss_db=self.site_losses.get(name),
+            elements=self.elements(name),
             cost_bytes=4 * len(top),
         )
 
@@ -251,73 +306,8 @@ class Analysis:
 def analyse(
     checkpoint: Checkpoint, streams: Sequence[Frames], detailed: int = 6
 ) -> SensitivityReport:
-    """The sensitivities of a checkpoint; see `Analysis`, which `choose` needs, too."""
+    """The sensitivities of a checkpoint; see `Analysis`, which `export.policy` needs, too."""
     return Analysis(checkpoint, streams).report(detailed)
-
-
-def choose(
-    analysis: Analysis,
-    report: SensitivityReport,
-    target_db: float = 25.0,
-    min_gain_db: float = 0.5,
-    keep_blocks: bool = False,
-) -> Policy:
-    """The cheapest choice that reaches `target_db`, found greedily; none if plain int8 does.
-
-    Sites are taken in the order of the noise they are found to add per cost (ms where known, else
-    multiplications), as few as reach the target; where none do, as few as come within
-    `min_gain_db` of all of them. None if all together do not gain as much. With `keep_blocks`, as
-    long as the target is not reached, the block that gains most per byte stays float, if it gains
-    `min_gain_db`.
-    """
-    lossy = [s for s in report.sites if s.loss_db is not None and s.loss_db > 0]
-    timed = all(s.cost_ms is not None for s in lossy)
-    floor = 10 ** (-report.equalised.snr_db / 10)
-    rates = {
-        s.name: floor
-        * (10 ** ((s.loss_db or 0.0) / 10) - 1)
-        / max((s.cost_ms if timed else None) or s.elements, 1e-9)
-        for s in lossy
-    }
-    order = sorted(rates, key=lambda name: -rates[name])
-    every = analysis.measure(order)
-    sites, quality = list[str](), analysis.plain
-    if quality.snr_db < target_db and every.snr_db >= quality.snr_db + min_gain_db:
-        enough = target_db if every.snr_db >= target_db else every.snr_db - min_gain_db
-        few, many, sites, quality = 0, len(order), order, every
-        while many - few > 1:
-            half = (few + many) // 2
-            found = analysis.measure(order[:half])
-            if found.snr_db >= enough:
-                many, sites, quality = half, order[:half], found
-            else:
-                few = half
-    blocks: list[str] = []
-    while keep_blocks and quality.snr_db < target_db:
-        tried: dict[str, Quality] = {}
-        for block in report.blocks:
-            if block.name not in blocks:
-                kept = [*blocks, block.name]
-                tried[block.name] = analysis.measure(_outside(analysis, sites, kept), kept)
-        cost = {b.name: max(b.cost_bytes, 1) for b in report.blocks}
-        before = quality.snr_db
-        worth = {n: q.snr_db - before for n, q in tried.items() if q.snr_db >= before + min_gain_db}
-        if not worth:
-            break
-        best = max(worth, key=lambda name: worth[name] / cost[name])
-        blocks, quality = [*blocks, best], tried[best]
-        sites = _outside(analysis, sites, blocks)
-    return Policy(
-        equalise=tuple(s for s in analysis.instrument.sites if s in sites),
-        keep_float=tuple(b.name for b in report.blocks if b.name in blocks),
-        quality=quality,
-        reached=quality.snr_db >= target_db,
-    )
-
-
-def _outside(analysis: Analysis, sites: Iterable[str], blocks: Collection[str]) -> list[str]:
-    """The sites that are in none of these blocks, which are float and need no equalising."""
-    return [name for name in sites if analysis.instrument.sites[name].block not in blocks]
 
 
 def _frames(stream: Frames) -> Tensor:

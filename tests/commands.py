@@ -16,7 +16,13 @@ from movinet_edge.cli.main import main
 
 COMMAND = [sys.executable, "-c", "from movinet_edge.cli.main import main; main()"]
 # What a command says on stderr while it works, before it fails.
-PROGRESS = ("import: ", "export: ", "ensemble: ", "verify: ", "bench: ", "evaluate: ", "note: ")
+PROGRESS = tuple(
+    f"{name}: "
+    for name in (
+        *("import", "export", "ensemble", "verify", "bench"),
+        *("evaluate", "sensitivity", "note"),
+    )
+)
 
 Command = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., str]

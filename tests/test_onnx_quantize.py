@@ -21,6 +21,7 @@ from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import deploy_body, seeded_model
 from movinet_edge.pattern import moving_pattern
+from movinet_edge.runtime.ort import session_options
 from movinet_edge.streaming.deploy import NEW, FormName, StateSpec
 from movinet_edge.streaming.spec import describe
 
@@ -69,7 +70,9 @@ def encode(value: np.ndarray, how: Quantization | None) -> np.ndarray:
 
 def run(path: Path, frames: list[np.ndarray], rules: Sequence[StateSpec] = ()) -> np.ndarray:
     """Logits [frames, classes] with the states fed back as they are."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), session_options(1), providers=["CPUExecutionProvider"]
+    )
     raw, names = quantization(path), [o.name for o in session.get_outputs()]
     inputs = {
         i.name: encode(np.zeros(i.shape, np.float32), raw.get(i.name)) for i in session.get_inputs()
@@ -129,9 +132,8 @@ def test_fewer_bits_in_weights_only(
 
 def optimised(path: Path, tmp_path: Path) -> OnnxGraph:
     """What ONNX Runtime makes of a model."""
-    options = onnxruntime.SessionOptions()
+    options = session_options(1)
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    options.log_severity_level = 3
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return OnnxGraph.read(tmp_path / "optimised.onnx")
 

@@ -1,4 +1,4 @@
-"""Where int8 loses: the parts' figures, and the choice of sites to equalise."""
+"""Where int8 loses, and what is treated with care for it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import torch
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.checkpoints.native import Checkpoint
-from movinet_edge.export.sensitivity import (
-    CHUNK,
-    Analysis,
-    SensitivityReport,
-    analyse,
-    choose,
-)
+from movinet_edge.export.policy import Policy, choose, ladder
+from movinet_edge.export.sensitivity import CHUNK, Analysis, SensitivityReport, analyse
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_quant import attach
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
+from movinet_edge.streaming.spec import describe
 from tests.stretched import stretch
 
 SIDE = 32
@@ -113,6 +109,20 @@ def test_a_part_alone_loses_less_than_all(report: SensitivityReport) -> None:
     assert all((b.alone_output_db is None) == (b.name == "head") for b in report.blocks)
 
 
+def test_parts_share_the_multiplications_of_a_step(report: SensitivityReport) -> None:
+    whole = describe(small_model(), (SIDE, SIDE)).macs
+    assert sum(block.macs for block in report.blocks) == whole
+    assert all(block.macs > 0 for block in report.blocks)
+
+
+def test_measured_costs_are_shared(report: SensitivityReport) -> None:
+    priced = report.priced(equalising_ms=2.0, floating_ms=-1.0)
+    assert sum(s.cost_ms or 0 for s in priced.sites) == pytest.approx(2)
+    assert sum(b.cost_ms or 0 for b in priced.blocks) == pytest.approx(-1)
+    largest = max(priced.sites, key=lambda s: s.elements)
+    assert largest.cost_ms == max(s.cost_ms or 0 for s in priced.sites)
+
+
 def test_what_sticks_out_is_named_and_equalised(
     uneven: Analysis, report: SensitivityReport
 ) -> None:
@@ -120,12 +130,13 @@ def test_what_sticks_out_is_named_and_equalised(
     assert {s.name for s in worst[:3]} == set(PLANTED)
     assert report.equalised.snr_db > report.plain.snr_db + 6
     target = report.equalised.snr_db - 2
-    policy = choose(uneven, report, target_db=target)
-    assert policy.reached
+    choice = choose(uneven, target_db=target)
+    policy = choice.policy
+    assert choice.reached
     assert set(PLANTED) <= set(policy.equalise)
     assert len(policy.equalise) < len(report.sites) / 2
     assert policy.keep_float == ()
-    assert uneven.measure(policy.equalise) == policy.quality
+    assert uneven.measure(policy.equalise) == choice.quality
     scales = uneven.scales(policy.equalise)
     assert scales[PLANTED[0]].min() == 3
     assert scales[PLANTED[0]].argmax() < 2
@@ -136,38 +147,44 @@ def test_what_sticks_out_is_named_and_equalised(
 def test_nothing_is_chosen_where_plain_int8_will_do(
     uneven: Analysis, report: SensitivityReport
 ) -> None:
-    policy = choose(uneven, report, target_db=report.plain.snr_db)
-    assert (policy.equalise, policy.keep_float) == ((), ())
-    assert policy.reached
-    assert policy.quality == report.plain
+    choice = choose(uneven, target_db=report.plain.snr_db)
+    assert choice.policy == Policy()
+    assert choice.reached
+    assert choice.quality == report.plain
 
 
 def test_nothing_is_chosen_where_nothing_helps(uneven: Analysis, report: SensitivityReport) -> None:
-    policy = choose(uneven, report, target_db=100, min_gain_db=50)
-    assert policy.equalise == ()
-    assert not policy.reached
+    choice = choose(uneven, target_db=100, min_gain_db=50)
+    assert choice.policy == Policy()
+    assert not choice.reached
 
 
-def test_blocks_stay_float_where_equalising_is_not_enough(
+def test_a_ladder_goes_from_plain_int8_to_floats(
     uneven: Analysis, report: SensitivityReport
 ) -> None:
-    best = choose(uneven, report, target_db=90)
-    policy = choose(uneven, report, target_db=best.quality.snr_db + 0.1, keep_blocks=True)
-    assert policy.keep_float
-    assert policy.quality.snr_db > best.quality.snr_db
-    inside = {uneven.instrument.sites[name].block for name in policy.equalise}
-    assert not inside & set(policy.keep_float)
+    """Every step treats more with care; on the whole that brings the logits nearer."""
+    steps = ladder(uneven)
+    assert (steps[0].equalise, steps[0].keep_float) == ((), ())
+    assert set(PLANTED) & set(steps[1].equalise)  # what is worst comes first
+    assert steps[-1].keep_float == tuple(uneven.instrument.blocks)
+    treated = [len(step.equalise) + 100 * len(step.keep_float) for step in steps]
+    assert treated == sorted(set(treated))
+    for step in steps:
+        blocks = {uneven.instrument.sites[name].block for name in step.equalise}
+        assert not blocks & set(step.keep_float)
+    quality = [uneven.measure(step.equalise, step.keep_float).snr_db for step in steps]
+    assert quality[0] == report.plain.snr_db
+    assert quality[-1] == max(quality)
+    assert quality[-1] > 60  # nothing is rounded any more
 
 
 def test_costs_decide_between_equals(uneven: Analysis, report: SensitivityReport) -> None:
     """A planted site that costs next to nothing is taken before the others."""
     cheap = PLANTED[1]
-    sites = [
-        s.model_copy(update={"cost_ms": 1e-6 if s.name == cheap else 1.0}) for s in report.sites
-    ]
-    priced = report.model_copy(update={"sites": tuple(sites)})
-    policy = choose(uneven, priced, target_db=report.plain.snr_db + 0.1, min_gain_db=0)
-    assert cheap in policy.equalise
+    costs = {site.name: 1e-6 if site.name == cheap else 1.0 for site in report.sites}
+    target = report.plain.snr_db + 0.1
+    choice = choose(uneven, target, min_gain_db=0, costs=costs)
+    assert cheap in choice.policy.equalise
 
 
 def test_lists_of_frames_are_streams_too(even: Analysis) -> None:

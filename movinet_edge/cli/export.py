@@ -21,12 +21,17 @@ from movinet_edge.cli.options import (
     Profile,
     ProfileOf,
     Softmax,
+    TargetDrop,
     Verify,
     chosen,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from movinet_edge.bundle import Bundle, Precision
     from movinet_edge.checkpoints.native import Checkpoint
+    from movinet_edge.export.graph_files import ExportOptions
     from movinet_edge.export.verify_record import VerifyRecord
 
 
@@ -61,6 +66,7 @@ def export(
     calibrate: Calibrate = None,
     calibration_frames: CalibrationFrames = 400,
     keep_float: KeepFloat = None,
+    target_drop: TargetDrop = None,
     in_graph_preprocess: InGraphPreprocess = False,
     softmax: Softmax = False,
     clip_frames: Annotated[
@@ -100,8 +106,44 @@ def export(
             keep_float=tuple(keep_float or ()),
             profile=profile.value,
         )
+        if target_drop is not None:
+            options = _within(target_drop, checkpoint, options, say)
         record = write_bundle(checkpoint, target, options, say)
     show(target, record, source)
+
+
+def _within(
+    drop: float, checkpoint: Checkpoint, options: ExportOptions, say: Callable[[str], None]
+) -> ExportOptions:
+    """The same options with the cheapest treatment of int8 that loses at most `drop` points."""
+    from movinet_edge.cli.console import out
+    from movinet_edge.data.listing import read_video_set
+    from movinet_edge.data.sources import read_source
+    from movinet_edge.errors import BadInput
+    from movinet_edge.export.target_drop import cheapest
+    from movinet_edge.runtime import Stream
+    from movinet_edge.train.evaluate import EvalOptions, evaluate
+    from movinet_edge.train.protocols import BundlePredictor, EvalProtocol
+
+    if options.calibrate is None:
+        raise BadInput("--target-drop needs videos with their classes; name them with --calibrate")
+    named = read_source(options.calibrate)
+    videos = read_video_set(named, named.first_of("val", "test"), checkpoint.labels)
+    how = EvalOptions(workers=2, memory=False)
+
+    def judge(bundle: Bundle, backend: str, precision: Precision) -> float:
+        with Stream(bundle, backend, precision) as stream:
+            predictor = BundlePredictor(stream, EvalProtocol("stream"))
+            return evaluate(predictor, videos, checkpoint.preprocessing, how).top1
+
+    found = cheapest(checkpoint, options, drop, judge, say)
+    out().print(
+        f"int8 loses {found.drop:.2f} points of top-1 on {len(videos)} videos of "
+        f"{options.calibrate}: {found.policy}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return found.applied(options)
 
 
 def zipped(out: Path, as_zip: bool) -> Path:

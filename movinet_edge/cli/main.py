@@ -21,6 +21,7 @@ from movinet_edge.cli import (
     inspect,
     models,
     run,
+    sensitivity,
     train,
     verify,
 )
@@ -46,6 +47,7 @@ app.command("run")(run.run)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("sensitivity")(sensitivity.sensitivity)
 
 
 @app.callback(invoke_without_command=True)

@@ -79,6 +79,17 @@ KeepFloat = Annotated[
         show_default=False,
     ),
 ]
+TargetDrop = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=100,
+        metavar="POINTS",
+        help="Take the cheapest int8 that loses at most so many points of top-1 on the videos of "
+        "--calibrate, which need their classes then (on split val or test, if there is one).",
+        show_default=False,
+    ),
+]
 # Of a bundle that is run.
 HeldPrecision = Annotated[
     PrecisionName | None,

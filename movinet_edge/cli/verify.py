@@ -30,6 +30,12 @@ def verify(
         list[str] | None,
         typer.Option(help="Repeatable; default: every installed one.", show_default=False),
     ] = None,
+    properties: Annotated[
+        bool,
+        typer.Option(
+            help="Also check states, reset and names; most of the time on slow machines."
+        ),
+    ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole record.", show_default=False)
     ] = None,
@@ -49,7 +55,7 @@ def verify(
         raise BadInput("--json, --junit and --html need a file each")
     if html is not None:
         check_html_tools()
-    record = _verified(Bundle(path), backend, video or [], steps)
+    record = _verified(Bundle(path), backend, video or [], steps, properties)
     for file, write in ((json_file, write_json), (junit, write_junit), (html, write_html)):
         if file is not None:
             write(record, file)
@@ -59,7 +65,11 @@ def verify(
 
 
 def _verified(
-    bundle: Bundle, backends: list[str] | None, videos: list[Path], steps: int | None
+    bundle: Bundle,
+    backends: list[str] | None,
+    videos: list[Path],
+    steps: int | None,
+    properties: bool,
 ) -> VerifyRecord:
     from movinet_edge.cli.console import progress
     from movinet_edge.errors import BadInput
@@ -71,7 +81,7 @@ def _verified(
     refused: BadInput | None = None
     with progress("verify") as say, quiet():
         try:
-            record = verify_bundle(bundle, backends, videos, steps, progress=say)
+            record = verify_bundle(bundle, backends, videos, steps, properties, say)
         except BadInput as error:
             refused = error
     if refused is not None:

@@ -32,20 +32,7 @@ class StreamSpec:
 
 def describe(model: nn.Module, frame_size: tuple[int, int], frames: int = 1) -> StreamSpec:
     """States and cost of `model` on `frames` frames of `frame_size` (height, width)."""
-    meta = copy.deepcopy(model).to("meta").eval()
-    macs = 0
-
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
-        nonlocal macs
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        macs += output.numel() * weight[0].numel()
-
-    for module in meta.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        _, state = meta(torch.empty(1, frames, 3, *frame_size, device="meta"))
+    macs, state = _dry_run(model, frame_size, frames)
     buffers = {m.key: m.past for m in model.modules() if isinstance(m, StreamBuffer)}
     specs = []
     for name, value in state.items():
@@ -55,7 +42,32 @@ def describe(model: nn.Module, frame_size: tuple[int, int], frames: int = 1) -> 
             specs.append(StateSpec(name, "replace", 0, tuple(value.shape[1:])))
     if state:
         specs.append(StateSpec(CLOCK, "replace", 0, ()))
-    return StreamSpec(tuple(specs), macs)
+    return StreamSpec(tuple(specs), sum(macs.values()))
+
+
+def module_macs(model: nn.Module, frame_size: tuple[int, int]) -> dict[str, int]:
+    """Multiply-accumulates of one frame, by the path of the convolution or dense layer."""
+    return _dry_run(model, frame_size, 1)[0]
+
+
+def _dry_run(
+    model: nn.Module, frame_size: tuple[int, int], frames: int
+) -> tuple[dict[str, int], State]:
+    """Multiply-accumulates by module, and the state afterwards, of which only shapes are known."""
+    meta = copy.deepcopy(model).to("meta").eval()
+    macs: dict[str, int] = {}
+
+    def count(name: str, module: nn.Module, output: Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
+
+    for name, module in meta.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv):
+            module.register_forward_hook(lambda m, _, y, name=name: count(name, m, y))
+    with torch.no_grad():
+        _, state = meta(torch.empty(1, frames, 3, *frame_size, device="meta"))
+    return macs, state
 
 
 def initial_state(spec: StreamSpec, batch: int = 1) -> State:
