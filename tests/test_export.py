@@ -34,7 +34,14 @@ def assert_holds(record: VerifyRecord) -> None:
     assert record.holds, [(c.name, c.subject, c.detail) for c in record.failures]
 
 
-@pytest.mark.parametrize("model", ["movinet-a0-stream", "movinet-a1-stream", "movinet-a2-stream"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "movinet-a0-stream",
+        pytest.param("movinet-a1-stream", marks=pytest.mark.slow),
+        pytest.param("movinet-a2-stream", marks=pytest.mark.slow),
+    ],
+)
 def test_graph_facts_and_parity_at_full_size(model: str, bundles: BundleFactory) -> None:
     bundle = Bundle(bundles(model))
     facts = facts_of(bundle)  # also: no 3-D convolution, no custom operator, names kept
@@ -93,39 +100,49 @@ def test_thousand_steps(model: str, bundles: BundleFactory) -> None:
         assert max(error[750:]) < 3 * max(error[:250]), "the error grows with the stream"
 
 
-def test_re_export_is_bit_identical(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
-        export(checkpoint, tmp_path / name, ExportOptions(verify=False))
-    for path in sorted((tmp_path / "one").iterdir()):
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+LABELS = [f"label {i}" for i in range(600)]
 
 
-def test_labels_and_contract_travel_inside_the_files(tmp_path: Path) -> None:
+def labelled(path: Path) -> Path:
+    """Export a small model with labels, in both formats."""
     checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
-    checkpoint.labels = [f"label {i}" for i in range(600)]
-    export(checkpoint, tmp_path / "b", ExportOptions(verify=False))
-    props = {p.key: p.value for p in onnx.load(tmp_path / "b/step.onnx").metadata_props}
-    assert props["labels"].splitlines() == checkpoint.labels
+    checkpoint.labels = LABELS
+    export(checkpoint, path, ExportOptions(verify=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled(tmp_path_factory.mktemp("once") / "b")
+
+
+def test_re_export_is_bit_identical(once: Path, tmp_path: Path) -> None:
+    again = labelled(tmp_path / "b")
+    for path in sorted(once.iterdir()):
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_labels_and_contract_travel_inside_the_files(once: Path) -> None:
+    props = {p.key: p.value for p in onnx.load(once / "step.onnx").metadata_props}
+    assert props["labels"].splitlines() == LABELS
     assert json.loads(props["preprocessing"])["height"] == 64
     assert json.loads(props["architecture"])["variant"] == "a0"
-    with zipfile.ZipFile(tmp_path / "b/step.tflite") as archive:
-        assert archive.read("labels.txt").decode().splitlines() == checkpoint.labels
+    with zipfile.ZipFile(once / "step.tflite") as archive:
+        assert archive.read("labels.txt").decode().splitlines() == LABELS
         assert json.loads(archive.read("metadata.json"))["movinet_edge"]
-    assert Bundle(tmp_path / "b").labels == checkpoint.labels
+    assert Bundle(once).labels == LABELS
 
 
-def test_in_graph_preprocessing_and_softmax(tmp_path: Path) -> None:
+def test_in_graph_preprocessing_and_softmax(small_bundle: Path, tmp_path: Path) -> None:
     checkpoint = seeded_checkpoint(MODELS["movinet-a0-stream"], side=64)
-    export(checkpoint, tmp_path / "plain", ONNX)
     options = ExportOptions(
         formats=("onnx", "tflite"), in_graph_preprocess=True, softmax=True, verify=False
     )
     export(checkpoint, tmp_path / "inside", options)
-    frames = np.load(tmp_path / "plain/golden.npz")["frames"][:6]
+    frames = np.load(small_bundle / "golden.npz")["frames"][:6]
     for backend in (*ENGINES, "torch"):
         plain, inside = (
-            Stream(tmp_path / "plain", "onnxruntime"),
+            Stream(small_bundle, "onnxruntime"),
             Stream(tmp_path / "inside", backend),
         )
         for frame in frames:

@@ -32,9 +32,7 @@ def verify(
     ] = None,
     properties: Annotated[
         bool,
-        typer.Option(
-            help="Also check states, reset and names; most of the time on slow machines."
-        ),
+        typer.Option(help="Also check states, reset and names; most of the time on slow machines."),
     ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole record.", show_default=False)
