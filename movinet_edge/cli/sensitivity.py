@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from movinet_edge.export.sensitivity import SensitivityReport
 
 SHOWN = 12  # sites; --json has all
+BLOCKS = (
+    "dB of signal to noise of the logits. alone: only this part is int8; its output: of what it "
+    "hands on then; all others: all but it is; unequalised: what is lost when all hard-swishes "
+    "are equalised but its own. KB, ms: what it costs to leave the part in floats."
+)
+SITES = (
+    "median, largest: 99.9 % values of the channels before the hard-swish. alone: dB gained by "
+    "equalising it alone; the rest: lost by equalising all but it. KB, ms: what equalising costs."
+)
 
 
 def sensitivity(
@@ -73,19 +82,20 @@ def sensitivity(
     console = out()
     for line in summary(checkpoint.arch.name, report):
         console.print(line, highlight=False, soft_wrap=True)
-    console.print(blocks_table(report))
-    console.print(sites_table(report))
+    for made, explanation in ((blocks_table(report), BLOCKS), (sites_table(report), SITES)):
+        console.print(made)
+        console.print(explanation, highlight=False, soft_wrap=True)
     if times:
         console.print(
             f"ms: shares, by multiplications, of what was measured on this machine (LiteRT, one "
             f"thread): int8 {cost.int8_ms:.2f}, all hard-swishes equalised "
-            f"{cost.equalising_ms:+.2f}, all in floats {cost.floating_ms:+.2f}",
+            f"{cost.equalising_ms:+.2f}, everything in floats {cost.floating_ms:+.2f}",
             highlight=False,
             soft_wrap=True,
         )
     console.print(
-        f"export --precision int8 would have {choice.policy} ({choice.quality.snr_db:.1f} dB of "
-        f"{TARGET_DB:g}); --target-drop goes by accuracy instead",
+        f"export --precision int8 would have {choice.policy} ({choice.quality.snr_db:.1f} dB; "
+        f"{TARGET_DB:g} are enough); --target-drop goes by accuracy instead",
         highlight=False,
         soft_wrap=True,
     )
@@ -117,10 +127,6 @@ def blocks_table(report: SensitivityReport) -> Table:
             f"{b.cost_bytes / 1e3:.0f}",
             _ms(b.cost_ms),
         )
-    table.title = (
-        "Parts: dB of the logits with this alone in int8 (and of what it hands on), with all "
-    )
-    table.title += "others, lost without its equalising; cost in floats"
     return table
 
 
@@ -139,9 +145,6 @@ def sites_table(report: SensitivityReport) -> Table:
             f"{s.cost_bytes / 1e3:.1f}",
             _ms(s.cost_ms),
         )
-    table.title = (
-        "Hard-swishes: ranges of channels; dB with it alone equalised, with all but it; cost"
-    )
     return table
 
 
@@ -153,7 +156,7 @@ def _table(name: str, *columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(name, box=SIMPLE_HEAD, padding=0, title_justify="left")
+    table = Table(name, box=SIMPLE_HEAD, padding=0)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
