@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
 from movinet_edge.benchmarks.precision_figures import (
     draw_precisions,
     drift_table,
@@ -33,6 +34,8 @@ FIGURES = ROOT / "docs" / "figures"
 LATENCY = "<!-- results: begin -->", "<!-- results: end -->"
 MOTION = "<!-- motion: begin -->", "<!-- motion: end -->"
 PRECISIONS = "<!-- precisions: begin -->", "<!-- precisions: end -->"
+SUPPORT = "<!-- support: begin -->", "<!-- support: end -->"
+ERRORS = "<!-- errors: begin -->", "<!-- errors: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -160,6 +163,9 @@ def main() -> None:
     for page in ("README.md", "docs/quantization.md"):
         write_table(PRECISIONS, precision_table(), page)
     write_table(DRIFT, drift_table(), "docs/quantization.md")
+    cells = matrices()
+    write_table(SUPPORT, support_table(cells))
+    write_table(ERRORS, errors_table(cells), "docs/quantization.md")
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 

@@ -100,7 +100,7 @@ def cells(checkpoint: Checkpoint, profile: ProfileName, form: FormName, videos: 
     )
     made: list[Cell] = []
     for fmt in FORMATS:
-        refused = {p: _refusal(checkpoint, options, fmt, p) for p in PRECISIONS}
+        refused = {p: refusal(checkpoint, options, fmt, p) for p in PRECISIONS}
         taken = tuple(p for p, sentence in refused.items() if sentence is None)
         found = {}
         if taken:
@@ -119,9 +119,10 @@ def cells(checkpoint: Checkpoint, profile: ProfileName, form: FormName, videos: 
     return made
 
 
-def _refusal(
+def refusal(
     checkpoint: Checkpoint, options: ExportOptions, fmt: FormatName, precision: Precision
 ) -> str | None:
+    """Why an export of one format and precision is refused; None if it is not."""
     try:
         check_options(checkpoint, replace(options, formats=(fmt,), precisions=(precision,)))
     except BadInput as error:

@@ -1,7 +1,8 @@
 """What every precision costs and keeps: accuracy, drift over a long stream, size and time.
 
-``python -m movinet_edge.benchmarks.precision accuracy|drift|time DATA`` measures on the motion
-videos in DATA (``movinet-edge data make motion``) and writes to ``benchmarks/results/precision/``.
+``python -m movinet_edge.benchmarks.precision accuracy|qat|drift|time DATA`` measures on the motion
+videos in DATA (``movinet-edge data make motion``) and writes to ``benchmarks/results/precision/``;
+``qat`` fine-tunes first.
 With ``MOVINET_EDGE_SHARED`` set, ``drift`` and ``time`` also take the published Kinetics-600
 weights, on real videos and against the published files.
 """
@@ -12,7 +13,7 @@ import csv
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -128,10 +129,24 @@ def _export(model: str | Path, data: Path, out: Path, *more: str) -> Path:
 
 def accuracy(data: Path, folder: Path) -> None:
     """Every precision on both engines, on the test split."""
-    bundle = _export(SHIPPED, data, folder / "motion")
+    _evaluate(_export(SHIPPED, data, folder / "motion"), data, "accuracy", PRECISIONS)
+
+
+def fine_tuned(data: Path, folder: Path) -> None:
+    """The same after an epoch in simulated int8: floats and static int8."""
+    run, bundle = folder / "qat", folder / "qat-bundle"
+    how = ("--epochs", "1", "--lr", "1e-4")
+    movinet_edge("train", "--qat", "--init", SHIPPED, "--data", data, "--out", run, *how)
+    words = ("--precision", "fp32", "--precision", "int8", "--calibrate", data / "train")
+    movinet_edge("export", run / "best.safetensors", "--out", bundle, *words)
+    _evaluate(bundle, data, "qat", ("fp32", "int8"))
+
+
+def _evaluate(bundle: Path, data: Path, name: str, precisions: Iterable[Precision]) -> None:
+    """Files of a bundle on both engines, on the test split."""
     for engine in ENGINES:
-        for precision in PRECISIONS:
-            record = RESULTS / "accuracy" / f"{engine}-{precision}.json"
+        for precision in precisions:
+            record = RESULTS / name / f"{engine}-{precision}.json"
             how = ("--backend", engine, "--precision", precision, "--json", record)
             movinet_edge("evaluate", bundle, "--data", data, "--split", "test", *how)
 
@@ -194,12 +209,12 @@ def _full_size(path: Path) -> Path:
     return path
 
 
-WHAT = {"accuracy": accuracy, "drift": drifts, "time": times}
+WHAT = {"accuracy": accuracy, "qat": fine_tuned, "drift": drifts, "time": times}
 
 
 def main() -> None:
-    for folder in ("accuracy", "drift"):
-        (RESULTS / folder).mkdir(parents=True, exist_ok=True)
+    for name in ("accuracy", "qat", "drift"):
+        (RESULTS / name).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         WHAT[sys.argv[1]](Path(sys.argv[2]), Path(folder))
 

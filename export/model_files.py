@@ -21,6 +21,7 @@ from movinet_edge.bundle import (
     Quantization,
     TensorSpec,
 )
+from movinet_edge.errors import BadInput
 from movinet_edge.export.step_module import FRAME, LOGITS, StepModule
 from movinet_edge.files import sha256_of
 from movinet_edge.streaming.deploy import NEW, Layout, StateSpec
@@ -79,10 +80,31 @@ class Recipe:
     streams: Sequence[Iterable[object]] = ()
     calibration: Calibration | None = None
 
-    def keep_float(self, name: str) -> bool:
-        """Whether the operator called `name` was asked to stay in floats."""
-        patterns = self.calibration.keep_float if self.calibration else ()
-        return any(_part_of(_plain(name), _plain(pattern)) for pattern in patterns)
+    def floats(self) -> Floats:
+        """What is to stay in floats, for one file."""
+        return Floats(self.calibration.keep_float if self.calibration else ())
+
+
+class Floats:
+    """Whether the operator called so-and-so was asked to stay in floats."""
+
+    def __init__(self, patterns: Iterable[str]):
+        self.patterns = dict.fromkeys(patterns)
+        self._unused = dict(self.patterns)
+
+    def __call__(self, name: str) -> bool:
+        fitting = [p for p in self.patterns if _part_of(_plain(name), _plain(p))]
+        for pattern in fitting:
+            self._unused.pop(pattern, None)
+        return bool(fitting)
+
+    def check(self) -> None:
+        """Raise `BadInput` if a pattern has fitted no operator so far."""
+        for pattern in self._unused:
+            raise BadInput(
+                f"--keep-float {pattern} fits no part of the model; parts are called as "
+                "movinet-edge sensitivity lists them, such as b1.l0 or head"
+            )
 
 
 def _part_of(name: str, pattern: str) -> bool:
@@ -128,9 +150,9 @@ class FormatFiles:
         else:
             quantizer: Quantizer = importlib.import_module(QUANTIZERS[self.fmt])
             if integers:
-                recipe = self.recipe
-                states = self.step(True).states
-                quantizer.static(source, target, recipe.streams, states, recipe.keep_float)
+                floats, states = self.recipe.floats(), self.step(True).states
+                quantizer.static(source, target, self.recipe.streams, states, floats)
+                floats.check()
             else:
                 getattr(quantizer, SIMPLE[precision])(source, target)
             found = quantizer.quantization(target)

@@ -15,6 +15,7 @@ from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
 from movinet_edge.export.load_check import check_loads
+from movinet_edge.export.model_files import Floats
 from movinet_edge.export.verify_record import VerifyRecord
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.video import read_frames
@@ -154,6 +155,16 @@ def test_it_is_made_the_same_way_twice(bundle: Bundle, motion: Path, tmp_path: P
         assert stream.graphs["step"].file.precision == "int8"
 
 
+def test_a_pattern_ends_with_its_number() -> None:
+    floats = Floats(["b1.l1", "b2_l0/expand"])
+    assert floats("body/blocks/b1_l1/expand;3")
+    assert not floats("body/blocks/b1_l10/expand")
+    with pytest.raises(BadInput, match="b2_l0/expand fits no part"):
+        floats.check()
+    assert floats("body.blocks.b2_l0.expand/conv2d")
+    floats.check()
+
+
 @pytest.mark.parametrize("fmt", ["onnx", "tflite"])
 def test_parts_may_stay_float(motion: Path, tmp_path: Path, fmt: str) -> None:
     options = ExportOptions(
@@ -211,6 +222,10 @@ def test_a_file_that_does_not_run_is_refused(bundle: Bundle, tmp_path: Path) -> 
         (["int8", "--calibrate", "{empty}"], "has no calibration videos; name a folder"),
         (["int8", "--calibrate", "{few}"], "gives 8 frames at 2.5 per second, and calibration"),
         (["int8", "--calibrate", "{motion}", "--form", "clip"], "take --precision dynamic"),
+        (
+            ["int8", "--calibrate", "{motion}", "--keep-float", "b9.l9", "--format", "onnx"],
+            "--keep-float b9.l9 fits no part of the model; parts are called as movinet-edge",
+        ),
         (
             ["int8", "--calibrate", "{motion}", "--in-graph-preprocess"],
             "int8 takes bytes as it is; leave out --in-graph-preprocess",
