@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from movinet_edge.bundle import Bundle, Graph, ModelFile, Plan, PlanStep
+from movinet_edge.bundle import Bundle, Graph, ModelFile, Plan, PlanStep, TensorSpec
 from movinet_edge.export.verify_record import Check
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import Buffer
@@ -22,6 +22,9 @@ from movinet_edge.runtime.graph import GraphRunner
 STEPS = 6
 # Relative; an engine may add up in another order when the later frames of a clip are others.
 PREFIX_TOLERANCE = 1e-5
+
+# How much states are changed, in turn: in 8 bits a small change may be rounded away.
+DISTURBANCES = (1.0, 10.0, 100.0)
 
 Outcome = tuple[bool, str]
 
@@ -155,12 +158,16 @@ def _states_matter(answers: Answers, pieces: _Pieces) -> Outcome | None:
             if spec.role != "state" or spec.state is None:
                 continue
             count += 1
-            after = saved.next_step(disturb=spec.name)
-            if all(np.array_equal(after[n], before[n]) for n in before if n != spec.state):
+            if not any(_shows(saved, spec, before, factor) for factor in DISTURBANCES):
                 dead.append(spec.name)
     if count == 0:
         return None
     return not dead, f"no effect: {', '.join(dead)}" if dead else f"{count} inputs"
+
+
+def _shows(saved: _Saved, spec: TensorSpec, before: dict[str, np.ndarray], factor: float) -> bool:
+    after = saved.next_step(spec.name, factor)
+    return any(not np.array_equal(after[n], before[n]) for n in before if n != spec.state)
 
 
 class _Saved:
@@ -171,10 +178,11 @@ class _Saved:
         self.buffers = [buffer for ring in runner.rings for buffer in ring.buffers]
         self.values = [buffer.array.copy() for buffer in self.buffers]
 
-    def next_step(self, disturb: str | None = None) -> dict[str, np.ndarray]:
+    def next_step(self, disturb: str | None = None, factor: float = 1.0) -> dict[str, np.ndarray]:
         """Run the next step, on the last frame again; its answers and next states by name.
 
-        `disturb` names a state input whose value is changed just before.
+        `disturb` names a state input whose value is changed just before, by `factor` times what
+        its values deviate.
         """
         runner = self.runner
         runner.steps = self.step
@@ -183,15 +191,15 @@ class _Saved:
         if disturb is not None:
             # The buffer that this very step reads: rings rotate, so it is another every time.
             read = {k: v for ring in runner.rings for k, v in ring.at(self.step)[0].items()}
-            _disturb(read[disturb])
+            _disturb(read[disturb], factor)
         runner.run()
         return {name: runner.read(name) for name in runner.outputs} | runner.states()
 
 
-def _disturb(buffer: Buffer) -> None:
-    """Add positive noise of the values' own size."""
+def _disturb(buffer: Buffer, factor: float) -> None:
+    """Add positive noise of `factor` times the values' own size."""
     array, rng = buffer.array, np.random.default_rng(0)
-    size = float(np.std(array.astype(np.float64))) or 1.0
+    size = factor * (float(np.std(array.astype(np.float64))) or 1.0)
     noise = rng.uniform(0.5, 1.5, array.shape) * size
     if array.dtype.kind == "f":
         array += noise.astype(array.dtype)
