@@ -42,7 +42,8 @@ def test_the_record_says_what_is_refused_today(model: str) -> None:
         else:
             assert cell.holds is not None
             assert cell.engines
-            assert cell.format == "onnx" or (cell.partitions, cell.transposes) == (1, 0)
+            if cell.format == "tflite" and cell.form != "clip":
+                assert (cell.partitions, cell.transposes) == (1, 0)
 
 
 @pytest.mark.slow
