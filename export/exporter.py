@@ -121,6 +121,12 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
 
 
 def _refuse_precisions(arch: MoViNetArch, options: ExportOptions) -> None:
+    rounded_together = "onnx" in options.formats and "dynamic" in options.precisions
+    if options.form == "clip" and arch.causal and rounded_together:
+        raise BadInput(
+            "dynamic in ONNX rounds all frames of a clip together, so later ones would change "
+            "earlier answers; take --format tflite, or --form fresh"
+        )
     calibrated = [p for p in options.precisions if PRECISIONS[p].calibrated]
     if not calibrated:
         return
