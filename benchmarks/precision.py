@@ -2,7 +2,7 @@
 
 ``python -m movinet_edge.benchmarks.precision accuracy|qat|drift|time DATA`` measures on the motion
 videos in DATA (``movinet-edge data make motion``) and writes to ``benchmarks/results/precision/``;
-``qat`` fine-tunes first.
+``qat`` fine-tunes first. Times lie in a folder for each processor.
 With ``MOVINET_EDGE_SHARED`` set, ``drift`` and ``time`` also take the published Kinetics-600
 weights, on real videos and against the published files.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from movinet_edge.benchmarks.machine import PROC, cpu_name
 from movinet_edge.benchmarks.motion import SHIPPED, movinet_edge
 from movinet_edge.bundle import Bundle, Precision, Record
 from movinet_edge.checkpoints.importer import read_checkpoint
@@ -30,6 +32,7 @@ from movinet_edge.runtime import Stream
 from movinet_edge.runtime.video import read_frames
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/precision"
+TIMES = RESULTS / "time"  # and a folder for each processor
 ENGINES = ("litert", "onnxruntime")
 FRAMES = 1000  # of a stream that is never reset
 PRECISION = [word for precision in PRECISIONS for word in ("--precision", precision)]
@@ -133,14 +136,22 @@ def accuracy(data: Path, folder: Path) -> None:
 
 
 def fine_tuned(data: Path, folder: Path) -> None:
-    """The same after an epoch in simulated int8: floats and static int8."""
-    run, bundle = folder / "qat", folder / "qat-bundle"
+    """The same after an epoch in simulated int8, and steps of A0 with its ranges."""
+    run = folder / "qat"
     # Its own recipe: mirrored, left would be right.
     how = ("--recipe", SHIPPED, "--epochs", "1", "--lr", "1e-4")
     movinet_edge("train", "--qat", "--init", SHIPPED, "--data", data, "--out", run, *how)
+    measure_fine_tuned(run / "best.safetensors", data, folder)
+
+
+def measure_fine_tuned(checkpoint: Path, data: Path, folder: Path) -> None:
+    """Accuracy and time of floats and static int8 of a checkpoint that was trained for it."""
     words = ("--precision", "fp32", "--precision", "int8", "--calibrate", data / "train")
-    movinet_edge("export", run / "best.safetensors", "--out", bundle, *words)
-    _evaluate(bundle, data, "qat", ("fp32", "int8"))
+    movinet_edge("export", checkpoint, "--out", folder / "qat-bundle", *words)
+    _evaluate(folder / "qat-bundle", data, "qat", ("fp32", "int8"))
+    full = _full_size(checkpoint, folder / "a0-qat.safetensors")
+    movinet_edge("export", full, "--out", folder / "a0-qat", "--no-verify", *words)
+    _time(folder / "a0-qat", "qat")
 
 
 def _evaluate(bundle: Path, data: Path, name: str, precisions: Iterable[Precision]) -> None:
@@ -172,40 +183,54 @@ def drifts(data: Path, folder: Path) -> None:
 
 def times(data: Path, folder: Path) -> None:
     """Steps of A0 as published, in turn."""
-    against: list[str | Path] = []
-    shared = os.environ.get("MOVINET_EDGE_SHARED")
-    if shared:
-        official = Path(shared) / "data/official_a0"
-        against = ["--against", next(p for p in official.glob("*.tflite") if "fp32" in p.name)]
     # Frames of this size are not what it was trained on, and may leave a state without effect;
     # `bench` checks the numbers.
-    bundle = _export(_full_size(folder / "a0.safetensors"), data, folder / "a0", "--no-verify")
-    for engine in ENGINES:
-        record = RESULTS / f"a0-{engine}.json"
-        how = ("--backend", engine, "--steps", 400, "--json", record)
-        movinet_edge("bench", bundle, *map(str, how), *against)
-    if shared:
+    full = _full_size(Path(SHIPPED), folder / "a0.safetensors")
+    _time(_export(full, data, folder / "a0", "--no-verify"), "a0")
+    if shared := os.environ.get("MOVINET_EDGE_SHARED"):
         kinetics, _ = _kinetics(Path(shared), folder)
         peer = Path(shared) / "data/weights/movinet_a0_stream_k600_int8.tflite"
-        how = ("--backend", "litert", "--steps", 400, "--json", RESULTS / "kinetics-litert.json")
-        movinet_edge("bench", kinetics, *map(str, how), "--against", peer)
+        _bench(kinetics, "kinetics", "litert", "--against", peer)
 
 
-def _full_size(path: Path) -> Path:
-    """A0 of the published size and frame size that answers as the shipped checkpoint does.
+def _time(bundle: Path, name: str) -> None:
+    """Steps on both engines, and of the published floats where there are some."""
+    against: list[str | Path] = []
+    if shared := os.environ.get("MOVINET_EDGE_SHARED"):
+        official = Path(shared) / "data/official_a0"
+        against = ["--against", next(p for p in official.glob("*.tflite") if "fp32" in p.name)]
+    for engine in ENGINES:
+        _bench(bundle, name, engine, *against)
+
+
+def _bench(bundle: Path, name: str, engine: str, *against: str | Path) -> None:
+    cpu = cpu_name((PROC / "cpuinfo").read_text("utf-8"))
+    record = TIMES / processor(cpu).lower().replace(" ", "-") / f"{name}-{engine}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    how = ("--backend", engine, "--steps", "400", "--json", record)
+    movinet_edge("bench", bundle, *how, *against)
+
+
+def processor(cpu: str) -> str:
+    """A processor's name without trademarks: ``Intel Xeon``."""
+    return re.sub(r"\(\w+\)| Processor", "", cpu).strip()
+
+
+def _full_size(source: Path, path: Path) -> Path:
+    """A0 of the published size and frame size that answers as the checkpoint `source` does.
 
     Its smaller classifier is repeated: four times as many hidden units, fifty times each class.
     Time does not depend on weights, but untrained ones have ranges that no 8 bits hold, and what
     does not compute the right numbers is not timed.
     """
-    weights = read_checkpoint(Path(SHIPPED)).model.state_dict()
+    weights = read_checkpoint(source).model.state_dict()
     arch = MODELS["movinet-a0-stream"]
     for name, value in seeded_model(arch).state_dict().items():
         repeats = [a // b for a, b in zip(value.shape, weights[name].shape, strict=True)]
         weights[name] = weights[name].repeat(repeats)
         if name == "head.classify.weight":
             weights[name] /= repeats[1]
-    model = with_weights(arch, weights, SHIPPED)
+    model = with_weights(arch, weights, source)
     save_checkpoint(Checkpoint(model, default_preprocessing(arch)), path)
     return path
 

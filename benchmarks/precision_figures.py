@@ -5,23 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
-from movinet_edge.benchmarks.precision import ENGINES, RESULTS, Drift
+from movinet_edge.benchmarks.precision import ENGINES, RESULTS, TIMES, Drift, processor
 from movinet_edge.benchmarks.record import Report
+from movinet_edge.bundle import Precision
 from movinet_edge.export.precision import PRECISIONS
 from movinet_edge.train.evaluate import EvalRecord
 
 NAMES = {"litert": "LiteRT", "onnxruntime": "ONNX Runtime"}
+# A row of the table: the folder of its accuracy, the prefix of its times, the precision.
+ROWS: dict[str, tuple[str, str, Precision]] = {
+    **{precision: ("accuracy", "a0", precision) for precision in PRECISIONS},
+    "fp32 after --qat": ("qat", "qat", "fp32"),
+    "int8 after --qat": ("qat", "qat", "int8"),
+}
+COLOURS = {"litert": "#2f6fde", "onnxruntime": "#d9822b"}
+MARKS = "osD^"  # a processor each
 
 
-def accuracies() -> dict[tuple[str, str], EvalRecord]:
-    """By engine and precision."""
-    return {
-        (engine, precision): EvalRecord.model_validate_json(
-            (RESULTS / "accuracy" / f"{engine}-{precision}.json").read_text("utf-8")
-        )
-        for engine in ENGINES
-        for precision in PRECISIONS
-    }
+def accuracy(row: str, engine: str) -> EvalRecord:
+    """What a row of the table answered on an engine."""
+    folder, _, precision = ROWS[row]
+    path = RESULTS / folder / f"{engine}-{precision}.json"
+    return EvalRecord.model_validate_json(path.read_text("utf-8"))
 
 
 def drifts() -> list[Drift]:
@@ -32,8 +37,24 @@ def drifts() -> list[Drift]:
     ]
 
 
-def report(name: str) -> Report:
-    return Report.model_validate_json((RESULTS / f"{name}.json").read_text("utf-8"))
+def machines() -> dict[str, Path]:
+    """The folders of times by the processor's name."""
+    found = {}
+    for folder in sorted(path for path in TIMES.iterdir() if path.is_dir()):
+        found[processor(report(folder, "a0-litert").machine.cpu)] = folder
+    return found
+
+
+def report(folder: Path, name: str) -> Report:
+    return Report.model_validate_json((folder / f"{name}.json").read_text("utf-8"))
+
+
+def ratio(row: str, engine: str, folder: Path) -> float | None:
+    """The median step of a row over that of its floats; None where it was not timed."""
+    _, name, precision = ROWS[row]
+    if not (folder / f"{name}-{engine}.json").exists():
+        return None
+    return ratios(report(folder, f"{name}-{engine}"))[precision][1]
 
 
 def ratios(found: Report) -> dict[str, tuple[float, float, float]]:
@@ -54,24 +75,24 @@ def ratios(found: Report) -> dict[str, tuple[float, float, float]]:
 
 def precision_table() -> str:
     """Markdown rows: a precision each."""
-    found = accuracies()
-    times = {engine: ratios(report(f"a0-{engine}")) for engine in ENGINES}
-    heads = " | ".join(f"{NAMES[e]}: top-1 | MB | step" for e in ENGINES)
-    lines = [f"| precision | {heads} |", "|---|" + "---|---|---|" * len(ENGINES)]
-    for precision in PRECISIONS:
-        cells = []
+    found = machines()
+    steps = " | ".join(f"step, {name}" for name in found)
+    heads = " | ".join(f"{NAMES[e]}: top-1 | MB | {steps}" for e in ENGINES)
+    columns = "---|" * (1 + len(ENGINES) * (2 + len(found)))
+    lines = [f"| precision | {heads} |", f"|{columns}"]
+    for row in ROWS:
+        cells = [row]
         for engine in ENGINES:
-            record, ratio = found[engine, precision], times[engine][precision]
-            top1 = f"{100 * record.top1:.1f} %"
-            cells.append(f"{top1} | {record.weights_bytes / 1e6:.2f} | {ratio[1]:.2f}")
-        lines.append(f"| {precision} | {' | '.join(cells)} |")
-    first = next(iter(found.values()))
-    machine = report(f"a0-{ENGINES[0]}").machine
+            record = accuracy(row, engine)
+            cells += [f"{100 * record.top1:.1f} %", f"{record.weights_bytes / 1e6:.2f}"]
+            times = (ratio(row, engine, folder) for folder in found.values())
+            cells += ["–" if time is None else f"{time:.2f}" for time in times]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Top-1 of `motion-a0-stream` on {first.videos} test videos, and the size of its files. "
-        "Step: the median of A0's (172 px, 600 classes) against that of our fp32 file on the same "
-        f"engine, one thread, interleaved, states included, on {machine.cpu}.",
+        f"Top-1 of `motion-a0-stream` on {accuracy('fp32', ENGINES[0]).videos} test videos, and "
+        "the size of its files. Step: the median of A0's (172 px, 600 classes) against that of our "
+        "fp32 file on the same engine, one thread, interleaved, states included.",
     ]
     return "\n".join(lines)
 
@@ -93,21 +114,24 @@ def drift_table() -> str:
 
 def draw_precisions(path: Path) -> None:
     """Accuracy lost over the time of a step; the area of a mark is the file's size."""
-    found = accuracies()
-    with chart(path, (8, 3.8)) as axes:
-        for engine, colour in zip(ENGINES, ("#2f6fde", "#d9822b"), strict=True):
-            times = ratios(report(f"a0-{engine}"))
-            base = found[engine, "fp32"]
-            for precision in PRECISIONS:
-                record = found[engine, precision]
-                lost, ratio = 100 * (base.top1 - record.top1), times[precision][1]
-                area = 600 * record.weights_bytes / base.weights_bytes
-                label = NAMES[engine] if precision == "fp32" else None
-                axes.scatter(ratio, lost, s=area, alpha=0.55, color=colour, label=label)
-                axes.annotate(precision, (ratio, lost), (0, 0), textcoords="offset points")
+    with chart(path, (8, 4.2)) as axes:
+        for mark, (cpu, folder) in zip(MARKS, machines().items(), strict=False):
+            for engine in ENGINES:
+                base = accuracy("fp32", engine)
+                for row in ROWS:
+                    record, time = accuracy(row, engine), ratio(row, engine, folder)
+                    if time is None:
+                        continue
+                    lost = 100 * (base.top1 - record.top1)
+                    area = 400 * record.weights_bytes / base.weights_bytes
+                    label = f"{NAMES[engine]}, {cpu}" if row == "fp32" else None
+                    style = {"alpha": 0.55, "color": COLOURS[engine], "marker": mark}
+                    axes.scatter(time, lost, s=area, label=label, **style)
+                    if row != "fp32 after --qat":
+                        axes.annotate(row, (time, lost), (3, 3), textcoords="offset points")
         axes.invert_yaxis()
         axes.margins(0.15)
-        axes.set_xlabel("step of A0 relative to fp32 on the same engine")
+        axes.set_xlabel("step of A0 relative to fp32 on the same engine and processor")
         axes.set_ylabel("points of top-1 lost")
         axes.set_title("Precisions: accuracy, time and (area) size", loc="left")
         axes.legend(frameon=False)
