@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.movinet_table import Layer, MoViNetArch
 from movinet_edge.streaming.activations import ACTIVATIONS, GATES
 from movinet_edge.streaming.layers import (
@@ -229,7 +230,7 @@ class Head(nn.Module):
         return self.classify(self.dropout(hidden)), entry
 
 
-class MoViNet(nn.Module):
+class MoViNet(VideoModel):
     """A MoViNet classifier; states are named ``b1.l0.stream``, ``b1.l0.pool``, ``head.pool``."""
 
     def __init__(self, arch: MoViNetArch):

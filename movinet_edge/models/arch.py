@@ -1,0 +1,66 @@
+"""What every family's architecture record and model have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from movinet_edge.streaming.state import State
+
+
+class ModelArch(BaseModel):
+    """Everything that defines a model's computation; it travels inside every checkpoint.
+
+    `resolution` is the side of its square frames in pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    causal: bool = True
+    classes: int = Field(600, ge=1)
+    resolution: int = Field(172, ge=32)
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+    @property
+    def name(self) -> str:
+        """What the architecture is called, such as ``movinet-a0-stream``."""
+        raise NotImplementedError
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second that the model takes."""
+        raise NotImplementedError
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of one evaluation clip."""
+        raise NotImplementedError
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model runs frame by frame; without being causal, with a delay."""
+        return self.causal
+
+
+class VideoModel(nn.Module, ABC):
+    """A classifier of videos; `arch` is its record."""
+
+    arch: ModelArch
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Frames [B, T, 3, H, W] in [0, 1] -> logits per frame [B, T, classes], next state.
+
+        A model that is not causal gives one answer for the clip, [B, 1, classes], keeps no state
+        and refuses one.
+        """
+
+    def as_stream(self) -> nn.Module:
+        """The module with the same weights that runs frame by frame, if there is one."""
+        return self
+
+    def start_residuals(self, scale: float) -> None:
+        """Set what the residual branches begin with, where the family has such scales."""
