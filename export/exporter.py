@@ -24,14 +24,15 @@ from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.export.calibration import Stream, calibration_streams
 from movinet_edge.export.golden import STEPS, golden_frames, write_golden
-from movinet_edge.export.graph_files import ExportOptions, write_graph
+from movinet_edge.export.graph_files import ExportOptions, write_graphs
 from movinet_edge.export.load_check import check_loads
 from movinet_edge.export.model_files import Progress
 from movinet_edge.export.precision import PRECISIONS
 from movinet_edge.export.profiles import refuse
 from movinet_edge.files import MANIFEST, atomic_output, sha256_of
+from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.models.registry import weights_sha256
+from movinet_edge.models.registry import deploy_parts, weights_sha256
 
 if TYPE_CHECKING:
     from movinet_edge.export.verify_record import VerifyRecord
@@ -69,13 +70,14 @@ def export(
         BadInput: labels of the wrong length, a form the model does not have, or an `out` that
             cannot be written.
     """
-    contents = Contents(
-        checkpoint.arch.name,
-        {GRAPH: checkpoint},
-        checkpoint.preprocessing,
-        Plan(steps=(PlanStep(graph=GRAPH),)),
-    )
-    return write_bundle(contents, out, options or ExportOptions(), progress)
+    options = options or ExportOptions()
+    check_options(checkpoint, options)
+    contract, frames = checkpoint.preprocessing, options.frames(checkpoint.arch)
+    parts = deploy_parts(checkpoint.model, (contract.height, contract.width), frames)
+    steps = [PlanStep(graph=GRAPH if len(parts) == 1 else p.name, every=p.every) for p in parts]
+    plan = Plan(steps=tuple(steps), delay=max(part.delay for part in parts))
+    contents = Contents(checkpoint.arch.name, {GRAPH: checkpoint}, contract, plan)
+    return write_bundle(contents, out, options, progress)
 
 
 def write_bundle(
@@ -107,10 +109,14 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
     Also where they do not go with the checkpoint.
     """
     arch = checkpoint.arch
-    if options.form != "clip" and not arch.causal:
+    if options.form != "clip" and not arch.streams:
         raise BadInput(f"{arch.name} sees whole clips; export it with --form clip")
     if options.clip_frames is not None and (options.form != "clip" or options.clip_frames < 2):
         raise BadInput("--clip-frames is for --form clip, and at least 2")
+    if arch.family != "movinet" and options.form == "carry":
+        raise BadInput(f"{arch.name} has several graphs; take --form fresh")
+    if arch.family != "movinet" and options.form == "clip" and arch.causal:
+        raise BadInput(f"{arch.name} streams; take --form fresh")
     refuse(arch, options)
     _refuse_precisions(arch, options)
     if checkpoint.labels is not None and len(checkpoint.labels) != arch.classes:
@@ -120,7 +126,7 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         )
 
 
-def _refuse_precisions(arch: MoViNetArch, options: ExportOptions) -> None:
+def _refuse_precisions(arch: ModelArch, options: ExportOptions) -> None:
     rounded_together = "onnx" in options.formats and "dynamic" in options.precisions
     if options.form == "clip" and arch.causal and rounded_together:
         raise BadInput(
@@ -146,10 +152,12 @@ def _refuse_precisions(arch: MoViNetArch, options: ExportOptions) -> None:
         )
 
 
-def refuse_int8(arch: MoViNetArch) -> None:
+def refuse_int8(arch: ModelArch) -> None:
     """Raise `BadInput` where static int8 does not go with the model."""
-    if not arch.causal:
+    if not arch.streams:
         raise BadInput(f"int8 is for streams, and {arch.name} sees whole clips; take dynamic")
+    if not isinstance(arch, MoViNetArch):
+        raise BadInput(f"int8 of {arch.name} is not supported; take --precision dynamic")
     if arch.positional_encoding:
         raise BadInput(
             "int8 of models with positional encodings is not supported; take --precision dynamic"
@@ -192,16 +200,20 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
             streams[name] = made
     progress("golden stream")
     models = {name: checkpoint.model for name, checkpoint in checkpoints.items()}
+    plan = contents.plan
+    if len(checkpoints) < len(plan.steps):
+        plan = plan.model_copy(update={"steps": (PlanStep(graph=GRAPH),)})
     clip = options.frames(arch)
-    golden, steps = folder / "golden.npz", clip if clip > 1 else STEPS
+    golden, steps = folder / "golden.npz", clip if clip > 1 else STEPS + contents.plan.delay
     images = golden_frames(contract, steps, streams[next(iter(streams))])
-    write_golden(golden, models, contents.plan, images, clip)
+    write_golden(golden, models, plan, images, clip)
     graphs = [
-        write_graph(name, checkpoint, folder, options, streams[name], progress)
+        graph
         for name, checkpoint in checkpoints.items()
+        for graph in write_graphs(name, checkpoint, folder, options, streams[name], progress)
     ]
     hashes = [weights_sha256(model) for model in models.values()]
-    if len(graphs) > 1:
+    if len(checkpoints) > 1:
         graphs = [
             graph.model_copy(update={"checkpoint_sha256": sha256})
             for graph, sha256 in zip(graphs, hashes, strict=True)
@@ -215,6 +227,7 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         output="probabilities" if options.softmax else "logits",
         graphs=tuple(graphs),
         plan=contents.plan,
+        reference=GRAPH if len(graphs) > len(checkpoints) else None,
         thresholds=_thresholds(options),
         provenance=Provenance(
             architecture=arch.model_dump(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -32,9 +32,10 @@ from movinet_edge.export.model_files import (
 )
 from movinet_edge.export.profiles import PROFILES
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
-from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.models.registry import deploy_body
-from movinet_edge.streaming.deploy import FormName, StateSpec
+from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.movinet_deploy import DeployMoViNet
+from movinet_edge.models.registry import deploy_parts
+from movinet_edge.streaming.deploy import VALID, FormName, Part, StateSpec
 from movinet_edge.streaming.spec import describe
 from movinet_edge.streaming.state import CLOCK
 
@@ -61,42 +62,88 @@ class ExportOptions:
     equalise: Mapping[str, Tensor] | None = None
     profile: ProfileName = "cpu"
 
-    def frames(self, arch: MoViNetArch) -> int:
+    def frames(self, arch: ModelArch) -> int:
         """How many frames enter each run of a graph."""
         return 1 if self.form != "clip" else self.clip_frames or arch.clip_frames
 
 
-def write_graph(
+def write_graphs(
     name: str,
     checkpoint: Checkpoint,
     folder: Path,
     options: ExportOptions,
     streams: Sequence[Stream],
     progress: Progress,
-) -> Graph:
-    """Write ``<name>.safetensors`` and a model file per format and precision into `folder`.
+) -> list[Graph]:
+    """Write ``<name>.safetensors`` and a model file per graph, format and precision into `folder`.
 
+    The checkpoint is the torch file of the graph, or where there are several of one more, `name`.
     `streams` are what integer activations are calibrated on.
     """
     arch, contract = checkpoint.arch, checkpoint.preprocessing
     frames, size = options.frames(arch), (contract.height, contract.width)
-    spec = describe(checkpoint.model, size)
-    states = spec.states if options.form != "clip" else ()
+    parts = deploy_parts(checkpoint.model, size, frames)
     path = folder / f"{name}.{SUFFIX['torch']}"
     write_checkpoint(checkpoint, path)
-    answers = frames if arch.causal else 1
-    files = [_torch_file(path, states, frames, size, (answers, arch.classes))]
-    profile = PROFILES[options.profile]
+    stream = checkpoint.model.as_stream() if frames == 1 else checkpoint.model
+    states = describe(stream, size).states if frames == 1 else ()
+    torch_file = _torch_file(path, states, frames, arch, size, flags=any(p.flags for p in parts))
     scales = options.equalise or {}
     if streams and options.equalise is None:
         scales = equalised_scales(checkpoint, streams, progress)
     recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None)
+    graphs = []
+    for part in parts:
+        called = name if len(parts) == 1 else part.name
+        files = _part_files(part, called, checkpoint, folder, options, recipe, scales, progress)
+        own = [torch_file] if len(parts) == 1 else []
+        graphs.append(_graph(called, options, frames, part.macs, part.states, [*own, *files]))
+    if len(parts) > 1:
+        whole = sum(part.macs for part in parts)
+        # PyTorch's states go in and out whole, those of which others read the oldest value, too.
+        carried = [replace(s, rule="shift") if s.rule == "delay" else s for s in states]
+        graphs.append(_graph(name, options, frames, whole, carried, [torch_file]))
+    return graphs
+
+
+def _graph(
+    name: str,
+    options: ExportOptions,
+    frames: int,
+    macs: int,
+    states: Iterable[StateSpec],
+    files: Iterable[ModelFile],
+) -> Graph:
+    return Graph(
+        name=name,
+        form=options.form,
+        frames=frames,
+        macs=macs,
+        states=tuple(StateRule(name=s.name, rule=s.rule, past=s.past) for s in states),
+        files=tuple(files),
+    )
+
+
+def _part_files(
+    part: Part,
+    name: str,
+    checkpoint: Checkpoint,
+    folder: Path,
+    options: ExportOptions,
+    recipe: Recipe,
+    scales: Mapping[str, Tensor],
+    progress: Progress,
+) -> list[ModelFile]:
+    """The files of one graph in every format and precision."""
+    arch, contract = checkpoint.arch, checkpoint.preprocessing
+    profile = PROFILES[options.profile]
+    files: list[ModelFile] = []
     for fmt in dict.fromkeys(options.formats):
         config = StepConfig(
             options.form,
             LAYOUTS[fmt],
-            size,
-            frames,
+            (contract.height, contract.width),
+            options.frames(arch),
             arch.causal,
             options.in_graph_preprocess,
             options.softmax,
@@ -104,22 +151,15 @@ def write_graph(
         )
 
         def step(integers: bool, config: StepConfig = config) -> StepModule:
-            body = deploy_body(checkpoint.model, size)
-            if integers or profile.integers:
+            body = part.body()
+            if (integers or profile.integers) and isinstance(body, DeployMoViNet):
                 body.fold(scales if integers else {})
-            return StepModule(body, states, config).eval()
+            return StepModule(body, part, config).eval()
 
         writer = FormatFiles(name, fmt, step, folder, _metadata(checkpoint), recipe, progress)
         made = writer.write(dict.fromkeys(options.precisions))
         files += [file.model_copy(update={"profile": options.profile}) for file in made]
-    return Graph(
-        name=name,
-        form=options.form,
-        frames=frames,
-        macs=spec.macs if frames == 1 else describe(checkpoint.model, size, frames).macs,
-        states=tuple(StateRule(name=s.name, rule=s.rule, past=s.past) for s in states),
-        files=tuple(files),
-    )
+    return files
 
 
 def _calibration(
@@ -149,29 +189,33 @@ def _torch_file(
     path: Path,
     states: Sequence[StateSpec],
     frames: int,
+    arch: ModelArch,
     size: tuple[int, int],
-    logits: tuple[int, int],
+    flags: bool,
 ) -> ModelFile:
     """The checkpoint as a file of the graph: the reference, whose states are carried whole."""
 
     def state(spec: StateSpec, **more: object) -> TensorSpec:
         shape = (1,) if spec.name == CLOCK else spec.shape
-        if spec.rule == "shift":
+        if spec.rule != "replace":
             shape = (spec.past, *shape)
         return TensorSpec.model_validate(
             {"name": spec.carry_input, "role": "state", "shape": shape, "state": spec.name, **more}
         )
 
+    answers = frames if arch.causal else 1
+    valid = [TensorSpec(name=VALID, role="valid", shape=(1, 1))] if flags else []
     return file_record(
         path,
         "torch",
         "fp32",
         [
             TensorSpec(name=FRAME, role="frame", shape=(frames, *size, 3), layout="NHWC"),
+            *valid,
             *(state(s, slot=0) for s in states),
         ],
         [
-            TensorSpec(name=LOGITS, role="output", shape=logits),
+            TensorSpec(name=LOGITS, role="output", shape=(answers, arch.classes)),
             *(state(s) for s in states),
         ],
     )

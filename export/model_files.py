@@ -24,7 +24,7 @@ from movinet_edge.bundle import (
 from movinet_edge.errors import BadInput
 from movinet_edge.export.step_module import FRAME, LOGITS, StepModule
 from movinet_edge.files import sha256_of
-from movinet_edge.streaming.deploy import NEW, Layout, StateSpec
+from movinet_edge.streaming.deploy import NEW, VALID, Layout, StateSpec
 
 SUFFIX: dict[FormatName, str] = {"onnx": "onnx", "tflite": "tflite", "torch": "safetensors"}
 LAYOUTS: dict[FormatName, Layout] = {"onnx": "NCHW", "tflite": "NHWC"}
@@ -215,10 +215,14 @@ def _tensors(
             }
         )
 
+    features = {n: (f.name, age) for f in step.part.features for n, age in f.inputs.items()}
     inputs = []
     for name, value in sample.items():
-        if name == FRAME:
-            inputs.append(spec(name, value, "frame"))
+        if name in (FRAME, VALID):
+            inputs.append(spec(name, value, "frame" if name == FRAME else "valid"))
+        elif name in features:
+            feature, age = features[name]
+            inputs.append(spec(name, value, "feature", feature=feature, age=age))
         else:
             state, slot = slots[name]
             inputs.append(spec(name, value, "state", state=state, slot=slot))
@@ -226,8 +230,10 @@ def _tensors(
     for name, value in results.items():
         if name == LOGITS:
             outputs.append(spec(name, value, "output"))
+        elif (state := states.get(name.removesuffix(NEW))) is not None:
+            outputs.append(spec(name, value, "state", state=state))
         else:
-            outputs.append(spec(name, value, "state", state=states[name.removesuffix(NEW)]))
+            outputs.append(spec(name, value, "feature"))
     return inputs, outputs
 
 

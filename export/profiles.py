@@ -23,10 +23,10 @@ from movinet_edge.export.profile_checks import (
 
 if TYPE_CHECKING:
     from movinet_edge.export.graph_files import ExportOptions
-    from movinet_edge.models.movinet_table import MoViNetArch
+    from movinet_edge.models.arch import ModelArch
 
 # When another option does not go with the profile, and a sentence on it.
-Refusal = tuple[Callable[["MoViNetArch", "ExportOptions"], bool], str]
+Refusal = tuple[Callable[["ModelArch", "ExportOptions"], bool], str]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Profile:
     checkers: Mapping[FormatName, Checker] = field(default_factory=dict)
 
 
-def _both(fmt: FormatName, *precisions: Precision) -> Callable[[MoViNetArch, ExportOptions], bool]:
+def _both(fmt: FormatName, *precisions: Precision) -> Callable[[ModelArch, ExportOptions], bool]:
     """Whether a format and one of some precisions are asked for."""
     return lambda _, options: (
         fmt in options.formats and bool(set(precisions).intersection(options.precisions))
@@ -68,7 +68,7 @@ BYTES: Refusal = (
     "takes frames as floats; leave out --in-graph-preprocess",
 )
 POSITIONS: Refusal = (
-    lambda arch, _: arch.positional_encoding,
+    lambda arch, _: getattr(arch, "positional_encoding", False),
     "does not scale positional encodings with the rest; take --profile cpu",
 )
 PROFILES: dict[ProfileName, Profile] = {
@@ -140,8 +140,10 @@ PROFILES: dict[ProfileName, Profile] = {
 }
 
 
-def refuse(arch: MoViNetArch, options: ExportOptions) -> None:
+def refuse(arch: ModelArch, options: ExportOptions) -> None:
     """Raise `BadInput` where the profile does not go with the other options."""
+    if options.profile != "cpu" and arch.family != "movinet":
+        raise BadInput(f"--profile {options.profile} is for MoViNets; take --profile cpu")
     for unfit, sentence in PROFILES[options.profile].refusals:
         if unfit(arch, options):
             raise BadInput(f"--profile {options.profile} {sentence}")

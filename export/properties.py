@@ -133,9 +133,12 @@ class _Pieces:
         manifest = bundle.manifest
         clip = max(graph.frames for graph in manifest.graphs)
         self.is_clip = clip > 1
-        self.causal = manifest.provenance.architecture.get("causal", True)
+        causal = manifest.provenance.architecture.get("causal", True)
+        self.causal = causal or manifest.plan.delay > 0
         period = manifest.plan.period
-        count = clip if self.is_clip else min(max(STEPS, 2 * period), len(frames))
+        steps = max(STEPS, 2 * period) + manifest.plan.delay
+        count = clip if self.is_clip else min(steps, len(frames))
+        self.waits = manifest.plan.delay  # frames before the first answer
         self.a, self.b = frames[:count], frames[-count:][::-1]
         if self.is_clip:
             self.lead = self.a[: max(count // 2, 1)]
@@ -193,7 +196,8 @@ class _Saved:
             read = {k: v for ring in runner.rings for k, v in ring.at(self.step)[0].items()}
             _disturb(read[disturb], factor)
         runner.run()
-        return {name: runner.read(name) for name in runner.outputs} | runner.states()
+        names = runner.outputs | runner.features
+        return {name: runner.read(name) for name in names} | runner.states()
 
 
 def _disturb(buffer: Buffer, factor: float) -> None:
@@ -220,7 +224,7 @@ def _without_reset(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outc
     answers.reset()
     for frame in pieces.lead:
         answers.step(frame)
-    return _different(answers.run(pieces.b), alone)
+    return _different(answers.run(pieces.b)[-len(alone) :], alone)
 
 
 def _interleaved(first: Answers, second: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
@@ -235,11 +239,12 @@ def _interleaved(first: Answers, second: Answers, pieces: _Pieces, alone: np.nda
 
 def _prefix(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome | None:
     """Matters most for the clip form of a causal model, which is given the later frames too."""
-    kept = len(pieces.b) // 2
-    if not pieces.causal or kept == 0 or len(alone) != len(pieces.b):
+    kept = len(alone) // 2
+    if not pieces.causal or kept == 0 or len(alone) != len(pieces.b) - pieces.waits:
         return None
     answers.reset()
-    other = answers.run(np.concatenate([pieces.b[:kept], 255 - pieces.b[kept:]]))
+    cut = pieces.waits + kept
+    other = answers.run(np.concatenate([pieces.b[:cut], 255 - pieces.b[cut:]]))
     error = np.abs(other[:kept] - alone[:kept]).max() / (alone.std() or 1.0)
     noticed = not np.array_equal(other[kept:], alone[kept:])
     return bool(error <= PREFIX_TOLERANCE and noticed), f"difference {error:.1e} after {kept} steps"

@@ -15,14 +15,16 @@ import numpy as np
 from movinet_edge.bundle import Bundle, Manifest, Plan, PlanStep
 
 if TYPE_CHECKING:
-    from movinet_edge.models.movinet import MoViNet
+    from torch import nn
+
+    from movinet_edge.models.arch import VideoModel
     from movinet_edge.streaming.state import State
 
 # Frames per forward pass: bounds its memory for streams of any length.
 SUB_CLIP = 32
 EXTRA = "pip install 'movinet-edge[export]'"
 
-Models = Mapping[str, "MoViNet"]  # by the name of the graph
+Models = Mapping[str, "VideoModel"]  # by the name of the graph
 
 
 def clip_frames(manifest: Manifest) -> int:
@@ -34,7 +36,8 @@ def reference_models(bundle: Bundle, notes: list[str]) -> Models | None:
     """The PyTorch models in the bundle; None (and a note) where there are none to run."""
     manifest = bundle.manifest
     files = {g.name: f for g in manifest.graphs for f in g.files if f.format == "torch"}
-    if set(files) != {graph.name for graph in manifest.graphs}:
+    planned = {step.graph for step in manifest.plan_for("torch").steps}
+    if set(files) != planned:
         notes.append("the bundle holds no checkpoint: compared with its stored answers only")
         return None
     if not _is_combined_here(manifest):
@@ -50,8 +53,8 @@ def reference_models(bundle: Bundle, notes: list[str]) -> Models | None:
 
 def _is_combined_here(manifest: Manifest) -> bool:
     """Whether the plan is one graph, or the mean of streams that each run at their own frames."""
-    planned = [step.graph for step in manifest.plan.steps]
-    if len(manifest.graphs) == len(planned) == 1:
+    planned = [step.graph for step in manifest.plan_for("torch").steps]
+    if len(planned) == 1:
         return True
     once = sorted(planned) == sorted(graph.name for graph in manifest.graphs)
     return once and manifest.plan.combine == "mean" and clip_frames(manifest) == 1
@@ -65,7 +68,11 @@ def reference_logits(
     Long streams run in sub-clips that hand over their state, which is the same computation. A
     clip form (`clip` frames at once, more than 1) begins anew with every clip.
     """
-    members = [_Member(models[step.graph], step, streams=clip == 1) for step in plan.steps]
+    members = []
+    for step in plan.steps:
+        model = models[step.graph]
+        streams = clip == 1
+        members.append(_Member(model.as_stream() if streams else model, step, streams))
     rest, count = iter(frames), 0
     while part := list(islice(rest, clip if clip > 1 else SUB_CLIP)):
         for member in members:
@@ -74,7 +81,8 @@ def reference_logits(
     if clip > 1:
         (member,) = members
         return np.stack(member.answers)
-    return np.stack([_answer(members, n) for n in range(min(m.offset for m in members), count)])
+    start = max(plan.delay, min(step.offset for step in plan.steps))
+    return np.stack([_answer(members, n) for n in range(start, count)])
 
 
 class _Member:
@@ -83,7 +91,7 @@ class _Member:
     `answers` are its logits [classes], of its own frames only.
     """
 
-    def __init__(self, model: MoViNet, step: PlanStep, streams: bool):
+    def __init__(self, model: nn.Module, step: PlanStep, streams: bool):
         self.model, self.every, self.offset, self.streams = model, step.every, step.offset, streams
         self.state: State | None = None
         self.answers: list[np.ndarray] = []

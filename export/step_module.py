@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from movinet_edge.streaming.deploy import (
     NEW,
+    VALID,
     Carry,
     Clip,
     FormName,
     Fresh,
     Io,
     Layout,
+    Part,
     StateSpec,
+    copied,
     from_nhwc,
 )
 
 FRAME, LOGITS = "frame", "logits"
-# Less than any activation; not the lowest float, of which the converter knows that it changes
-# nothing.
-FLOOR = -1e30
 
 
 def to_layout(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
@@ -56,22 +56,31 @@ class StepModule(nn.Module):
     With in-graph preprocessing the frame is uint8 RGB, otherwise float32 in [0, 1].
     """
 
-    def __init__(self, body: nn.Module, states: Sequence[StateSpec], config: StepConfig):
+    def __init__(self, body: nn.Module, part: Part, config: StepConfig):
         super().__init__()
-        self.body, self.states, self.config = body, states, config
+        self.body, self.part, self.config = body, part, config
+
+    @property
+    def states(self) -> Sequence[StateSpec]:
+        return self.part.states
 
     def inputs(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Input names with shape (in this layout) and type, in order."""
         config = self.config
         dtype = torch.uint8 if config.in_graph_preprocess else torch.float32
-        named: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-            FRAME: ((config.frames, *config.frame_size, 3), dtype)
-        }
+        named: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        if self.part.frame:
+            named[FRAME] = (config.frames, *config.frame_size, 3), dtype
+        if self.part.flags:
+            named[VALID] = (1, 1), torch.float32
+        for feature in self.part.features:
+            shape = to_layout((1, *feature.shape), config.layout)
+            named |= dict.fromkeys(feature.inputs, (shape, torch.float32))
         if config.form == "clip":
             return named
         for state in self.states:
             shape = (1, *state.shape)
-            if state.rule == "shift" and config.form == "carry":
+            if state.rule != "replace" and config.form == "carry":
                 channels, height, width = state.shape
                 named[state.carry_input] = (
                     to_layout((1, channels, state.past * height, width), config.layout),
@@ -88,21 +97,24 @@ class StepModule(nn.Module):
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         config = self.config
-        frame = inputs[FRAME]
-        if config.in_graph_preprocess:
-            frame = frame.float() * (1 / 255)
-        frame = from_nhwc(frame)
+        frame = inputs.get(FRAME)
+        if frame is not None:
+            if config.in_graph_preprocess:
+                frame = frame.float() * (1 / 255)
+            frame = from_nhwc(frame)
         io: Io
         if config.form == "clip":
             io = Clip(config.frames, config.causal, config.layout)
         else:
             io = (Fresh if config.form == "fresh" else Carry)(inputs, config.layout)
         logits = self.body(io, frame)
-        outputs = {LOGITS: logits.softmax(-1) if config.softmax else logits}
+        outputs = {}
+        if logits is not None:
+            outputs[LOGITS] = logits.softmax(-1) if config.softmax else logits
         for name, value in io.outputs.items():
             # A carried state keeps its name where the format allows it (`state = out`).
             same = config.form == "carry" and config.layout == "NHWC"
-            # Adding 0 or multiplying by 1 would be folded away.
-            copied = torch.maximum(value, torch.full((1,), FLOOR)) if config.separate else value
-            outputs[name.removesuffix(NEW) if same else name] = copied
+            outputs[name.removesuffix(NEW) if same else name] = (
+                copied(value) if config.separate else value
+            )
         return outputs

@@ -218,7 +218,7 @@ def _video_source(bundle: Bundle, models: Models | None, path: Path, steps: int 
 def _reference(bundle: Bundle, models: Models, frames: Iterable[np.ndarray]) -> np.ndarray:
     """`reference_logits` of the bundle's plan, as `Answers` gives them."""
     manifest = bundle.manifest
-    plan, clip = manifest.plan, clip_frames(manifest)
+    plan, clip = manifest.plan_for("torch"), clip_frames(manifest)
     return _comparable(bundle, reference_logits(models, plan, clip, frames))
 
 
@@ -242,6 +242,8 @@ def _hash_checks(bundle: Bundle, models: Models) -> list[Check]:
 
     manifest, checks = bundle.manifest, []
     for graph in manifest.graphs:
+        if graph.name not in models:
+            continue
         found = weights_sha256(models[graph.name])
         wanted = graph.checkpoint_sha256 or manifest.provenance.checkpoint_sha256
         checks.append(
@@ -323,7 +325,7 @@ def _parity_check(parity: StreamParity) -> Check:
 def _properties(bundle: Bundle, target: Target) -> list[Check]:
     contract = bundle.manifest.preprocessing
     # Drawn, for real ones may leave a state without effect: a saturated gate hides what it reads.
-    count = max(SCENE, clip_frames(bundle.manifest))
+    count = max(SCENE, clip_frames(bundle.manifest)) + bundle.manifest.plan.delay
     frames = moving_pattern(count, contract.height, contract.width)
     try:
         return check_properties(target.open, bundle, frames)

@@ -51,28 +51,33 @@ class TensorSpec(Record):
     """One input or output of a graph, bound by `name`.
 
     A state tensor names its `state`; `slot` numbers the past frames of a ``shift`` state, 0 the
-    oldest. The output of a state has no slot.
+    oldest. The output of a state has no slot. A feature that enters names what it is a value of, an
+    output of another graph, and its `age`: how many runs of that graph before the last one it was
+    made (0: in the last). ``valid`` is 1, and 0 in the steps that complete a stream (`Plan.delay`).
     """
 
     name: str
-    role: Literal["frame", "state", "feature", "output"]
+    role: Literal["frame", "state", "feature", "output", "valid"]
     shape: tuple[int, ...] = Field(max_length=5)
     dtype: Literal["float32", "uint8", "int8", "int32"] = "float32"
     layout: Literal["NHWC", "NCHW"] | None = None
     quantization: Quantization | None = None
     state: str | None = None
     slot: int | None = None
+    feature: str | None = None
+    age: int | None = Field(None, ge=0)
 
 
 class StateRule(Record):
     """How a host carries a state from step to step.
 
     ``shift``: the last `past` frames, the oldest leaves when the graph's new frame comes in.
-    ``replace``: the graph's output is the next value. Both begin with `initial` everywhere.
+    ``delay``: the same, and only the oldest goes into the graph, as slot 0.
+    ``replace``: the graph's output is the next value. All begin with `initial` everywhere.
     """
 
     name: str
-    rule: Literal["shift", "replace"]
+    rule: Literal["shift", "delay", "replace"]
     past: int = Field(0, ge=0)
     initial: float = 0.0
 
@@ -167,11 +172,16 @@ class Plan(Record):
     that ran last (``last``), or the mean over all graphs that have answered, each with its newest
     logits (``mean``; temporal ensembles). Of probabilities the logarithms are averaged, which
     are the logits up to a constant.
+
+    A network that looks ahead answers `delay` frames late: the first answer is that of frame number
+    `delay`, and behind the last frame, so many more
+    steps with ``valid`` 0 (on any frame) complete the answer.
     """
 
     steps: tuple[PlanStep, ...]
     answer: str = "logits"
     combine: Literal["last", "mean"] = "last"
+    delay: int = Field(0, ge=0)
 
     @property
     def period(self) -> int:
@@ -226,7 +236,10 @@ class Attachment(Record):
 
 
 class Manifest(Record):
-    """Everything a host must know; ``manifest.json``."""
+    """Everything a host must know; ``manifest.json``.
+
+    `reference` names the graph that is the whole model in PyTorch, where the plan has several.
+    """
 
     schema_version: Literal[1] = 1
     name: str
@@ -238,6 +251,7 @@ class Manifest(Record):
     output: Literal["logits", "probabilities"] = "logits"
     graphs: tuple[Graph, ...]
     plan: Plan
+    reference: str | None = None
     thresholds: dict[str, Threshold]
     provenance: Provenance
 
@@ -258,6 +272,8 @@ class Manifest(Record):
 
     @model_validator(mode="after")
     def _hashes_agree(self) -> Self:
+        if self.reference is not None and self.reference not in {g.name for g in self.graphs}:
+            raise ValueError(f"the reference {self.reference!r} is not there")
         of_graphs = [g.checkpoint_sha256 for g in self.graphs if g.checkpoint_sha256 is not None]
         if of_graphs and combined_sha256(of_graphs) != self.provenance.checkpoint_sha256:
             raise ValueError("the hashes of the checkpoints do not agree")
@@ -273,6 +289,13 @@ class Manifest(Record):
                     if tensor.role == "frame" and tensor.shape != shape:
                         raise ValueError(f"{file.path} takes frames of {list(tensor.shape)}")
         return self
+
+    def plan_for(self, fmt: FormatName) -> Plan:
+        """The plan for files of a format: PyTorch may run all in one graph."""
+        if self.reference is None or fmt != "torch":
+            return self.plan
+        whole = {"steps": (PlanStep(graph=self.reference),), "combine": "last"}
+        return self.plan.model_copy(update=whole)
 
     def graph(self, name: str) -> Graph:
         return next(g for g in self.graphs if g.name == name)

@@ -19,7 +19,8 @@ class TorchEngine:
     def __init__(self, path: Path, file: ModelFile, threads: int):
         torch.set_num_threads(threads)
         self.version = torch.__version__
-        self._model = load_checkpoint(path).model
+        model = load_checkpoint(path).model
+        self._model = model.as_stream() if any(s.state for s in file.inputs) else model
         self._file = file
 
     def allocate(self, spec: TensorSpec) -> Buffer:
@@ -33,13 +34,15 @@ class TorchEngine:
         state_in = {s.state: tensors[s.name] for s in self._file.inputs if s.state}
         state_out = {s.state: outputs[s.name].array for s in self._file.outputs if s.state}
         (frame,) = (tensors[s.name] for s in self._file.inputs if s.role == "frame")
+        # Only a model that looks ahead takes it.
+        flags = [tensors[s.name][0] for s in self._file.inputs if s.role == "valid"]
         (logits_out,) = (outputs[s.name].array for s in self._file.outputs if s.role == "output")
 
         def run() -> None:
             with torch.inference_mode():
                 clip = frame.permute(0, 3, 1, 2)[None]
                 state = {n: v if n == CLOCK else v[None] for n, v in state_in.items() if n}
-                logits, after = self._model(clip, state)
+                logits, after = self._model(clip, state, *flags)
             logits_out[...] = logits[0].numpy()
             for name, array in state_out.items():
                 assert name is not None

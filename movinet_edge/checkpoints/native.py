@@ -15,8 +15,7 @@ from torch import Tensor
 from movinet_edge.bundle import Preprocessing, Record
 from movinet_edge.errors import BadInput
 from movinet_edge.files import atomic_file, write_errors
-from movinet_edge.models.movinet import MoViNet
-from movinet_edge.models.movinet_table import MoViNetArch
+from movinet_edge.models.arch import ModelArch, VideoModel
 from movinet_edge.models.registry import arch_from_record, build
 
 # Really trained checkpoints that come with the project, each with a card and a log beside it.
@@ -37,16 +36,16 @@ class CheckpointRecord(Record):
 class Checkpoint:
     """A model with what is needed to use it."""
 
-    model: MoViNet
+    model: VideoModel
     preprocessing: Preprocessing
     labels: list[str] | None = None
 
     @property
-    def arch(self) -> MoViNetArch:
+    def arch(self) -> ModelArch:
         return self.model.arch
 
 
-def with_weights(arch: MoViNetArch, weights: dict[str, Tensor], source: object) -> MoViNet:
+def with_weights(arch: ModelArch, weights: dict[str, Tensor], source: object) -> VideoModel:
     """A model of `arch` holding exactly `weights`.
 
     Raises:

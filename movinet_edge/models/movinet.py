@@ -235,7 +235,7 @@ class MoViNet(VideoModel):
 
     def __init__(self, arch: MoViNetArch):
         super().__init__()
-        self.arch = arch
+        self.arch: MoViNetArch = arch
         layers = arch.table.layers()
         self.stem = ConvNorm(3, arch.table.stem, 3, 2, arch.activation)
         for number, layer in enumerate(layers, start=1):
@@ -273,3 +273,8 @@ class MoViNet(VideoModel):
         logits, entry = self.head(y, state)
         after |= entry
         return logits, (after | tick(state, x) if self.arch.causal else {})
+
+    def start_residuals(self, scale: float) -> None:
+        for _, block in self.blocks():
+            if block.scale is not None:
+                nn.init.constant_(block.scale, scale)

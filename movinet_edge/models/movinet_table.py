@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from movinet_edge.models.arch import ModelArch
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,12 @@ VARIANTS: dict[str, Variant] = {
 VariantName = Literal["a0", "a1", "a2", "a3", "a4", "a5"]
 
 
-class MoViNetArch(BaseModel):
+class MoViNetArch(ModelArch):
     """Everything that defines a MoViNet's computation; it travels inside every checkpoint.
 
     `causal` streams; a non-causal (base) model sees whole clips. Real weights differ in their
     spelling of activation and gate, so these are fields and not constants.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["movinet"] = "movinet"
     variant: VariantName

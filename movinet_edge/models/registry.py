@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,31 +16,61 @@ from torch import nn
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.errors import BadInput
-from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.arch import ModelArch, VideoModel
+from movinet_edge.models.movinet import Block, MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_table import VARIANTS, MoViNetArch, published_arch
+from movinet_edge.models.slowfast import SlowFast
+from movinet_edge.models.slowfast_deploy import clip_part, step_parts
+from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_arch
+from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
+from movinet_edge.streaming.deploy import Part
+from movinet_edge.streaming.spec import describe
 
 
 @dataclass(frozen=True)
 class Family:
-    """One family of models; `deploy` takes the model and the frame size (height, width)."""
+    """One family of models.
 
-    arch: type[MoViNetArch]
-    build: Callable[[MoViNetArch], MoViNet]
-    deploy: Callable[[MoViNet, tuple[int, int]], DeployMoViNet]
+    `parts` are the graphs of a model in deploy form for frames of a size (height, width): those of
+    a stream (`frames` 1) or of a clip of so many.
+    """
+
+    arch: type[ModelArch]
+    build: Callable[[Any], VideoModel]
+    parts: Callable[[Any, tuple[int, int], int], list[Part]]
 
 
-FAMILIES: dict[str, Family] = {"movinet": Family(MoViNetArch, MoViNet, DeployMoViNet)}
+def _movinet_parts(model: MoViNet, size: tuple[int, int], frames: int) -> list[Part]:
+    states = describe(model, size).states if frames == 1 else ()
+    macs = describe(model, size, frames).macs
+    return [Part("step", partial(DeployMoViNet, model, size), states, macs)]
 
-MODELS: dict[str, MoViNetArch] = {
+
+def _slowfast_parts(model: SlowFast, size: tuple[int, int], frames: int) -> list[Part]:
+    return step_parts(model, size) if frames == 1 else clip_part(model, size, frames)
+
+
+FAMILIES: dict[str, Family] = {
+    "movinet": Family(MoViNetArch, MoViNet, _movinet_parts),
+    "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts),
+}
+
+MODELS: dict[str, ModelArch] = {
     arch.name: arch
-    for variant in VARIANTS
-    for causal in (True, False)
-    for arch in [published_arch(variant, causal)]  # type: ignore[arg-type]
+    for arch in (
+        *(
+            published_arch(variant, causal)  # type: ignore[arg-type]
+            for variant in VARIANTS
+            for causal in (True, False)
+        ),
+        *(slowfast_arch(label) for label in SLOWFASTS),
+        *(slowfast_arch(label, causal=True) for label in CAUSAL),
+    )
 }
 
 
-def named_arch(name: str) -> MoViNetArch:
+def named_arch(name: str) -> ModelArch:
     """The published architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
 
     Raises:
@@ -55,7 +86,7 @@ def is_model(name: str) -> bool:
     return name in MODELS or f"movinet-{name}" in MODELS
 
 
-def arch_from_record(record: dict[str, Any]) -> MoViNetArch:
+def arch_from_record(record: dict[str, Any]) -> ModelArch:
     """The architecture that a checkpoint or manifest carries.
 
     Raises:
@@ -71,59 +102,69 @@ def arch_from_record(record: dict[str, Any]) -> MoViNetArch:
         raise BadInput(f"bad architecture record: {first['loc']}: {first['msg']}") from None
 
 
-def build(arch: MoViNetArch) -> MoViNet:
+def build(arch: ModelArch) -> VideoModel:
     """A fresh model of an architecture, in evaluation mode."""
     return FAMILIES[arch.family].build(arch).eval()
+
+
+def deploy_parts(model: VideoModel, frame_size: tuple[int, int], frames: int = 1) -> list[Part]:
+    """The graphs of the model's stream, or of a clip of `frames` frames."""
+    return FAMILIES[model.arch.family].parts(model, frame_size, frames)
 
 
 def deploy_body(
     model: MoViNet, frame_size: tuple[int, int], integers: bool = False
 ) -> DeployMoViNet:
-    """The model's deploy form, spelt for floats or `integers`; see `DeployMoViNet.fold`."""
-    body = FAMILIES[model.arch.family].deploy(model, frame_size)
+    """A MoViNet's deploy form, spelt for floats or `integers`; see `DeployMoViNet.fold`."""
+    body = DeployMoViNet(model, frame_size)
     if integers:
         body.fold({})
     return body.eval()
 
 
-def default_preprocessing(arch: MoViNetArch) -> Preprocessing:
+def default_preprocessing(arch: ModelArch) -> Preprocessing:
     """Square centre crop at the architecture's resolution and frame rate."""
     return Preprocessing(height=arch.resolution, width=arch.resolution, frame_rate=arch.frame_rate)
 
 
-def seeded_model(arch: MoViNetArch, seed: int = 0) -> MoViNet:
+def seeded_model(arch: ModelArch, seed: int = 0) -> VideoModel:
     """Untrained weights that exercise every part: for demos and tests, not for answers.
 
-    ReZero scales, initially 0, would switch all blocks off and fresh batch norm would let
-    activations vanish; so the scales are set and the statistics taken from moving noise.
+    ReZero scales, initially 0, would switch all blocks off (as would the zeros that scale
+    SlowFast's residuals) and fresh batch norm would let activations vanish; so the scales are set
+    and the statistics taken from moving noise.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = FAMILIES[arch.family].build(arch)
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        blocks = sum(1 for m in model.modules() if isinstance(m, Block))
         for name, parameter in model.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
             if leaf == "scale":
                 # Deeper models take less per block, or noise would grow beyond what float32
                 # computes the same way twice.
-                share = min(1.0, 15 / len(arch.table.layers()))
+                share = min(1.0, 15 / blocks)
                 nn.init.uniform_(parameter, 0.4 * share, 0.9 * share)
             elif "classify.weight" in name:
                 nn.init.normal_(parameter, std=0.05)
             elif leaf == "bias" and ".se." in name:
                 nn.init.normal_(parameter, std=0.5)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # a plain average over the batches seen
+            elif name.endswith(".c.norm.weight"):
+                nn.init.uniform_(parameter, 0.2, 0.6)
+        for norm in norms:
+            norm.momentum = None  # a plain average over the batches seen
         side = min(arch.resolution, 128)
+        frames = 6 if arch.family == "movinet" else arch.clip_frames
         rng = np.random.default_rng(seed)
         for _ in range(2):
             coarse = torch.from_numpy(rng.random((1, 3, 6, 8, 8), np.float32))
-            clip = nn.functional.interpolate(coarse, (6, side, side), mode="trilinear")
+            clip = nn.functional.interpolate(coarse, (frames, side, side), mode="trilinear")
             with torch.no_grad():
                 model.train()(clip.transpose(1, 2))
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.01
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     return model.eval()
 
 

@@ -19,7 +19,7 @@ from movinet_edge.models.slowfast_clip import clip_logits
 from movinet_edge.models.slowfast_stream import DelayedSlowFast, stream_logits
 from movinet_edge.models.slowfast_table import STAGES, Pathway, SlowFastArch
 from movinet_edge.models.slowfast_timing import STEM_KERNEL, timing
-from movinet_edge.streaming.layers import StreamBuffer
+from movinet_edge.streaming.layers import DelayLine, StackedConv, StreamBuffer
 from movinet_edge.streaming.state import State, Stateful, name_states
 
 
@@ -38,39 +38,14 @@ class Clock(Protocol):
     def lateral(self, lateral: Lateral, place: int) -> Tensor:
         """Fast features of one place as a lateral convolution sees them, one for each tick."""
 
-    def delayed(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def delayed(self, buffer: DelayLine, x: Tensor) -> Tensor:
         """The pathway's own features, from now on `buffer.past` ticks later."""
 
-    def waiting(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def waiting(self, buffer: DelayLine, x: Tensor) -> Tensor:
         """`x` as it was `buffer.past` ticks ago."""
 
     def affinity(self, block: NonLocal, x: Tensor) -> Tensor:
         """What a non-local block adds to `x`, seeing all frames."""
-
-
-class Conv(nn.Module):
-    """Convolution over (time, space) without bias, batch norm.
-
-    Takes stacked frames [..., time * inputs, H, W]; `weight` is as in ``nn.Conv3d``.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, time: int = 1, space: int = 1, stride: int = 1
-    ) -> None:
-        super().__init__()
-        self.time, self.space, self.stride = time, space, stride
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, time, space, space))
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
-        self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs)
-        self.bias: nn.Parameter | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.transpose(1, 2).flatten(1, 2)
-        frames = x.flatten(0, -4) if x.dim() > 4 else x
-        y = F.conv2d(frames, weight, self.bias, self.stride, self.space // 2)
-        if self.norm is not None:
-            y = self.norm(y)
-        return y.unflatten(0, x.shape[:-3]) if x.dim() > 4 else y
 
 
 class Stem(nn.Module):
@@ -79,7 +54,7 @@ class Stem(nn.Module):
     def __init__(self, arch: SlowFastArch, pathway: Pathway):
         super().__init__()
         time = STEM_KERNEL[pathway]
-        self.conv = Conv(3, arch.stem_width(pathway), time, 7, 2)
+        self.conv = StackedConv(3, arch.stem_width(pathway), time, 7, 2)
         self.stream = StreamBuffer(time - 1) if time > 1 else None
 
     def forward(self, clock: Clock, x: Tensor) -> Tensor:
@@ -98,12 +73,12 @@ class Block(nn.Module):
     ):
         super().__init__()
         self.stream = StreamBuffer(time - 1) if time > 1 else None
-        self.a = Conv(inputs, inner, time)
-        self.b = Conv(inner, inner, 1, 3, stride)
-        self.c = Conv(inner, outputs)
+        self.a = StackedConv(inputs, inner, time)
+        self.b = StackedConv(inner, inner, 1, 3, stride)
+        self.c = StackedConv(inner, outputs)
         assert self.c.norm is not None
         nn.init.zeros_(self.c.norm.weight)
-        self.shortcut = Conv(inputs, outputs, stride=stride) if projects else None
+        self.shortcut = StackedConv(inputs, outputs, stride=stride) if projects else None
 
     def forward(self, clock: Clock, x: Tensor) -> Tensor:
         stacked, x = clock.stacked(self.stream, x)
@@ -169,13 +144,13 @@ class Lateral(nn.Module):
         self.sums = arch.fusion == "ttoc-sum"
         self.kernel, self.ahead = arch.lateral_kernel, arch.lateral_ahead
         convolves = arch.fusion == "t-conv"
-        self.conv = Conv(channels, 2 * channels, self.kernel) if convolves else None
+        self.conv = StackedConv(channels, 2 * channels, self.kernel) if convolves else None
         met = timing(arch).meetings[place]
         self.age = met.age
         # What waits for the other in a stream; as modules, so that they have names.
         self.stream = StreamBuffer(self.kernel - 1 + met.age)
-        self.wait = StreamBuffer(met.lateral) if met.lateral else None
-        self.slow_wait = StreamBuffer(met.slow) if met.slow else None
+        self.wait = DelayLine(met.lateral) if met.lateral else None
+        self.slow_wait = DelayLine(met.slow) if met.slow else None
 
     def forward(self, clock: Clock, place: int, x: Tensor) -> Tensor:
         """`x` are Slow features."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from movinet_edge.models.slowfast_table import normalised
-from movinet_edge.streaming.layers import StreamBuffer
+from movinet_edge.streaming.layers import DelayLine, StreamBuffer
 
 if TYPE_CHECKING:
     from movinet_edge.models.slowfast import Lateral, NonLocal, SlowFast
@@ -38,10 +38,10 @@ class ClipClock:
         before = lateral.kernel - 1 - lateral.ahead
         return self._windows(self.fast[place], lateral.kernel, before, self.alpha)
 
-    def delayed(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def delayed(self, buffer: DelayLine, x: Tensor) -> Tensor:
         return x
 
-    def waiting(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def waiting(self, buffer: DelayLine, x: Tensor) -> Tensor:
         return x
 
     def affinity(self, block: NonLocal, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from movinet_edge.models.slowfast_table import Pathway, normalised
 from movinet_edge.models.slowfast_timing import timing
-from movinet_edge.streaming.layers import StreamBuffer, tick
+from movinet_edge.streaming.layers import DelayLine, StreamBuffer, tick
 from movinet_edge.streaming.state import CLOCK, State
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ class StreamClock:
         assert lateral.kernel + lateral.age == past + 1
         return torch.cat(parts, 2)
 
-    def delayed(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def delayed(self, buffer: DelayLine, x: Tensor) -> Tensor:
         self.delay += buffer.past
         return self.waiting(buffer, x)
 
-    def waiting(self, buffer: StreamBuffer, x: Tensor) -> Tensor:
+    def waiting(self, buffer: DelayLine, x: Tensor) -> Tensor:
         return self._buffered(buffer, x)[:, : x.shape[1]]
 
     def affinity(self, block: NonLocal, x: Tensor) -> Tensor:

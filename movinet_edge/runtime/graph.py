@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from movinet_edge.bundle import Bundle, Graph, ModelFile, StateRule, TensorSpec
+from movinet_edge.bundle import Bundle, Graph, Manifest, ModelFile, StateRule, TensorSpec
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.engines import Backend, Buffer, Engine
 
 # States with different rings repeat together after the least common multiple of their lengths.
-# Up to this many assignments are bound; beyond, every ring gets the longest one's length.
+# Up to this many assignments are bound; beyond, lengths are rounded up to powers of two, and if
+# that is not enough, every ring gets the longest one's.
 MAX_PERIOD = 64
 
 
@@ -33,7 +34,12 @@ class Ring:
             spec.name: self.buffers[(phase + slot) % length]
             for slot, spec in enumerate(self.inputs)
         }
-        return past, {self.output.name: self.buffers[(phase + len(self.inputs)) % length]}
+        return past, {self.output.name: self.buffers[(phase + self.past) % length]}
+
+    @property
+    def past(self) -> int:
+        """How many values there are before the new one."""
+        return self.rule.past if self.rule.rule == "delay" else len(self.inputs)
 
     def reset(self) -> None:
         value = self.rule.initial
@@ -42,6 +48,62 @@ class Ring:
             value = round(value / quantization.scale) + quantization.zero_point
         for buffer in self.buffers:
             buffer.array.fill(value)
+
+
+class FeatureRing:
+    """The newest values of what one graph hands to others; `runs` counts those of the writer."""
+
+    def __init__(self, length: int):
+        self.length = length
+        self.buffers: list[Buffer] = []
+        self.runs = 0
+
+    def allocate(self, engine: Engine, spec: TensorSpec) -> None:
+        """Make the buffers, unless another graph has done so."""
+        if not self.buffers:
+            self.buffers = [engine.allocate(spec) for _ in range(self.length)]
+        if spec.shape != self.buffers[0].spec.shape:
+            raise BadInput(f"the manifest gives feature {spec.name!r} more than one shape")
+
+    @property
+    def next(self) -> Buffer:
+        """Where the writer puts its next value."""
+        return self.buffers[self.runs % self.length]
+
+    def aged(self, age: int) -> Buffer:
+        """The value of `age` runs before the last."""
+        return self.buffers[(self.runs - 1 - age) % self.length]
+
+    def reset(self) -> None:
+        self.runs = 0
+        for buffer in self.buffers:
+            buffer.array.fill(0)
+
+
+Features = dict[str, FeatureRing]
+
+
+def feature_rings(manifest: Manifest) -> Features:
+    """Rings for all features of a bundle by name, long enough for their oldest reader.
+
+    Their lengths are multiples of the readers' periods, so that few assignments repeat.
+    """
+    oldest: dict[str, int] = {}
+    for graph in manifest.graphs:
+        for file in graph.files:
+            oldest |= {s.name: 0 for s in file.outputs if s.role == "feature"} | oldest
+    every: dict[str, int] = dict.fromkeys(oldest, 1)
+    for step in manifest.plan.steps:
+        for file in manifest.graph(step.graph).files:
+            for spec in file.inputs:
+                if spec.role == "feature":
+                    name = spec.feature or spec.name
+                    oldest[name] = max(oldest.get(name, 0), spec.age or 0)
+                    every[name] = step.every
+    return {
+        name: FeatureRing(-(-(age + 1) // every[name]) * every[name] if age else 1)
+        for name, age in oldest.items()
+    }
 
 
 class GraphRunner:
@@ -60,53 +122,75 @@ class GraphRunner:
         backend: Backend,
         precision: str,
         threads: int,
-        features: dict[str, Buffer],
+        features: Features,
     ):
         self.graph = graph
         self.file = find_file(graph, backend, precision)
         self.engine = backend.load(bundle.file(self.file), self.file, threads)
-        self.rings = self._make_rings()
+        self._read: dict[str, tuple[FeatureRing, int]] = {}
+        self._written: dict[str, FeatureRing] = {}
         self._inputs: dict[str, Buffer] = {}
         self._outputs: dict[str, Buffer] = {}
         self._frame: Buffer | None = None
+        self.valid: np.ndarray | None = None
         for spec in self.file.inputs:
             if spec.role == "feature":
-                self._inputs[spec.name] = _shared(features, self.engine, spec)
+                ring = features[spec.feature or spec.name]
+                ring.allocate(self.engine, spec)
+                self._read[spec.name] = ring, spec.age or 0
             elif spec.role == "frame":
                 self._frame = self._inputs[spec.name] = self.engine.allocate(spec)
+            elif spec.role == "valid":
+                self._inputs[spec.name] = self.engine.allocate(spec)
+                self.valid = self._inputs[spec.name].array
         for spec in self.file.outputs:
             if spec.role == "feature":
-                self._outputs[spec.name] = _shared(features, self.engine, spec)
+                ring = self._written[spec.name] = features[spec.name]
+                ring.allocate(self.engine, spec)
             elif spec.role == "output":
                 self._outputs[spec.name] = self.engine.allocate(spec)
+        self._rings = [*(ring for ring, _ in self._read.values()), *self._written.values()]
+        self.rings = self._make_rings()
         self.frame = None if self._frame is None else self._frame.array
         self.outputs = frozenset(s.name for s in self.file.outputs if s.role == "output")
         self._period = math.lcm(*(len(ring.buffers) for ring in self.rings), 1)
-        self._calls: dict[int, Callable[[], None]] = {}
+        self._calls: dict[tuple[int, ...], Callable[[], None]] = {}
         self.steps = 0
         self.reset()
 
     def run(self) -> None:
         """One step on the present frame; outputs and states are new afterwards."""
-        phase = self.steps % self._period
+        phase = (self.steps % self._period, *(ring.runs % ring.length for ring in self._rings))
         call = self._calls.get(phase)
         if call is None:
-            call = self._calls[phase] = self._bind(phase)
+            call = self._calls[phase] = self._bind(self.steps)
         call()
         self.steps += 1
+        for ring in self._written.values():
+            ring.runs += 1
 
     def read(self, output: str) -> np.ndarray:
-        """The newest value of an output as real numbers, as a copy."""
-        return _real(self._outputs[output])
+        """The newest value of an output or feature as real numbers, as a copy."""
+        ring = self._written.get(output)
+        return _real(self._outputs[output] if ring is None else ring.aged(0))
 
     def close(self) -> None:
         """Release the engine."""
         self._calls.clear()
         self.engine.close()
 
+    @property
+    def features(self) -> frozenset[str]:
+        """What it hands to other graphs."""
+        return frozenset(self._written)
+
     def reset(self) -> None:
-        """Forget the stream."""
+        """Forget the stream, and what was handed to other graphs."""
         self.steps = 0
+        if self.valid is not None:
+            self.valid.fill(1)
+        for feature in self._written.values():
+            feature.reset()
         for ring in self.rings:
             ring.reset()
 
@@ -123,6 +207,8 @@ class GraphRunner:
 
     def _bind(self, phase: int) -> Callable[[], None]:
         inputs, outputs = dict(self._inputs), dict(self._outputs)
+        inputs |= {name: ring.aged(age) for name, (ring, age) in self._read.items()}
+        outputs |= {name: ring.next for name, ring in self._written.items()}
         for ring in self.rings:
             past, new = ring.at(phase)
             inputs |= past
@@ -142,13 +228,17 @@ class GraphRunner:
                     f"the manifest gives state {rule.name!r} more than one shape, type or scale"
                 )
             rings.append(Ring(rule, slots, outs[0], []))
-        lengths = [len(ring.inputs) + 1 for ring in rings]
-        longest = max(lengths, default=1)
-        uniform = math.lcm(*lengths, 1) > MAX_PERIOD
+        lengths = [ring.past + 1 for ring in rings]
+        if self._period_with(lengths) > MAX_PERIOD:
+            lengths = [1 << (length - 1).bit_length() for length in lengths]
+        if self._period_with(lengths) > MAX_PERIOD:
+            lengths = [max(lengths)] * len(lengths)
         for ring, length in zip(rings, lengths, strict=True):
-            count = longest if uniform else length
-            ring.buffers = [self.engine.allocate(ring.output) for _ in range(count)]
+            ring.buffers = [self.engine.allocate(ring.output) for _ in range(length)]
         return rings
+
+    def _period_with(self, lengths: list[int]) -> int:
+        return math.lcm(*lengths, *(ring.length for ring in self._rings), 1)
 
 
 def _kind(spec: TensorSpec) -> tuple[object, ...]:
@@ -164,12 +254,6 @@ def _real(buffer: Buffer) -> np.ndarray:
     return (buffer.array.astype(np.float32) - quantization.zero_point) * np.float32(
         quantization.scale
     )
-
-
-def _shared(features: dict[str, Buffer], engine: Engine, spec: TensorSpec) -> Buffer:
-    if spec.name not in features:
-        features[spec.name] = engine.allocate(spec)
-    return features[spec.name]
 
 
 def find_file(graph: Graph, backend: Backend, precision: str) -> ModelFile:

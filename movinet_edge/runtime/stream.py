@@ -11,8 +11,8 @@ import numpy as np
 
 from movinet_edge.bundle import Bundle, Graph
 from movinet_edge.errors import BadInput
-from movinet_edge.runtime.engines import Backend, Buffer, backend_named, usable_backends
-from movinet_edge.runtime.graph import GraphRunner
+from movinet_edge.runtime.engines import Backend, backend_named, usable_backends
+from movinet_edge.runtime.graph import GraphRunner, feature_rings
 from movinet_edge.runtime.preprocess import fill
 
 
@@ -82,10 +82,10 @@ class Stream:
         manifest = self.bundle.manifest
         self.backend = _choose(self.bundle, backend)
         self._contract = manifest.preprocessing
-        self._plan = manifest.plan
+        self._plan = manifest.plan_for(self.backend.format)
         # The reference model itself always answers with logits.
         self._probabilities = manifest.output == "probabilities" and self.backend.format != "torch"
-        self._features: dict[str, Buffer] = {}
+        self._features = feature_rings(manifest)
         self.graphs = {
             graph.name: GraphRunner(
                 self.bundle,
@@ -96,10 +96,12 @@ class Stream:
                 self._features,
             )
             for graph in manifest.graphs
+            if any(graph.name == step.graph for step in self._plan.steps)
         }
         self.answers: dict[str, np.ndarray] = {}
         self._partial: np.ndarray | None = None  # the last frame of a clip that is not full
         self._frame = 0
+        self._ended = False
 
     @property
     def version(self) -> str:
@@ -119,6 +121,8 @@ class Stream:
         number = self._frame
         if not self.graphs:
             raise ValueError("the stream is closed")
+        if self._ended:
+            raise ValueError("the stream has ended; reset it first")
         if number == 0 and frame.dtype.kind == "f" and not _in_range(frame):
             raise ValueError("a float frame holds values in 0..1; divide bytes by 255")
         for planned in self._plan.steps:
@@ -137,20 +141,36 @@ class Stream:
                 self.answers.pop(planned.graph, None)  # the newest answer stands last
                 self.answers[planned.graph] = self._logits(runner)
         self._frame = number + 1
-        if not self.answers:
+        if not self.answers or number < self._plan.delay:
             return None
         return self._predict(number)
 
     def finish(self) -> Prediction | None:
         """The final answer; None if no frame came.
 
-        For frame-by-frame models this is the answer of the last step. A first clip that ended
-        early is completed by repeating its last frame; the rest behind a whole clip is left out,
-        for the whole clip says more.
+        For frame-by-frame models this is the answer of the last step; one that looks ahead first
+        takes the steps that complete it, and ends the stream. A first clip that ended early is
+        completed by repeating its last frame; the rest behind a whole clip is left out, for the
+        whole clip says more.
         """
+        if self._plan.delay and self._frame and not self._ended:
+            self._flush()
         while self._partial is not None and not self.answers:
             self.step(self._partial.copy())
         return self._predict(self._frame - 1) if self.answers else None
+
+    def _flush(self) -> None:
+        """The steps behind the last frame."""
+        runners = [runner for runner in self.graphs.values() if runner.valid is not None]
+        for runner in runners:
+            assert runner.valid is not None
+            runner.valid.fill(0)
+        (shown,) = {r.frame.shape for r in runners if r.frame is not None}
+        nothing = np.zeros(shown[1:], np.uint8)
+        for _ in range(self._plan.delay):
+            self.step(nothing)
+        self._frame -= self._plan.delay
+        self._ended = True
 
     def run(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
         """Step through `frames`, yielding every answer."""
@@ -163,9 +183,8 @@ class Stream:
         """Begin a new stream."""
         for runner in self.graphs.values():
             runner.reset()
-        for buffer in self._features.values():
-            buffer.array.fill(0)
         self.answers.clear()
+        self._ended = False
         self._partial = None
         self._frame = 0
 

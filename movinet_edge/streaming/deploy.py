@@ -16,7 +16,7 @@ convolution with kernel (time, 1) and dilation (height, 1): two operators instea
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,12 @@ from movinet_edge.streaming.state import CLOCK
 
 FormName = Literal["fresh", "carry", "clip"]
 Layout = Literal["NCHW", "NHWC"]
+Rule = Literal["shift", "delay", "replace"]
 NEW = "_new"
+VALID = "valid"
+# Less than any activation; not the lowest float, of which the converter knows that it changes
+# nothing.
+FLOOR = -1e30
 
 
 def tensor_name(state: str) -> str:
@@ -42,11 +47,12 @@ class StateSpec:
     """One streaming state of a model for batch 1.
 
     `shape` is one frame's, channels first without batch. Rule ``shift``: the last `past` frames,
-    the oldest leaves when a new one comes. Rule ``replace``: one value, replaced every step.
+    the oldest leaves when a new one comes. Rule ``delay``: the same, and only the oldest is read.
+    Rule ``replace``: one value, replaced every step.
     """
 
     name: str
-    rule: Literal["shift", "replace"]
+    rule: Rule
     past: int
     shape: tuple[int, ...]
 
@@ -55,12 +61,55 @@ class StateSpec:
         """Input names of the fresh form, oldest frame first."""
         if self.rule == "replace":
             return [self.carry_input]
-        return [f"{self.carry_input}_{i}" for i in range(self.past)]
+        read = self.past if self.rule == "shift" else 1
+        return [f"{self.carry_input}_{i}" for i in range(read)]
 
     @property
     def carry_input(self) -> str:
         """Input name of the carry form."""
         return tensor_name(self.name)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What one graph hands to another: `frames` values of the stream `name`, batch 1.
+
+    `shape` is of one value, channels first without batch. The newest that enters is `age` steps of
+    its producer old; it and those before it, oldest first, are inputs of their own.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    frames: int = 1
+    age: int = 0
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Input names, oldest first, with the age of each."""
+        if self.frames == 1:
+            return {self.name: self.age}
+        ages = range(self.age + self.frames - 1, self.age - 1, -1)
+        return {f"{self.name}_{i}": age for i, age in enumerate(ages)}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph of a model in deploy form: `body` makes its module, spelt for floats.
+
+    The module's ``forward(io, frame)`` returns logits, or None where it only hands on features. It
+    runs at every `every`-th frame; its logits belong to the frame `delay` frames ago. `flags`: it takes `VALID`, 1 for frames
+    and 0 for what completes a stream that looks ahead.
+    """
+
+    name: str
+    body: Callable[[], nn.Module]
+    states: tuple[StateSpec, ...]
+    macs: int
+    every: int = 1
+    delay: int = 0
+    frame: bool = True
+    flags: bool = False
+    features: tuple[Feature, ...] = ()
 
 
 def from_nhwc(x: Tensor) -> Tensor:
@@ -71,6 +120,11 @@ def from_nhwc(x: Tensor) -> Tensor:
 def to_nhwc(x: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, H, W, C]; other ranks as they are."""
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
+
+
+def copied(x: Tensor) -> Tensor:
+    """The same values as a tensor of their own; adding 0 or multiplying by 1 is folded away."""
+    return torch.maximum(x, torch.full((1,), FLOOR))
 
 
 class Io(ABC):
@@ -108,6 +162,8 @@ class Fresh(Io):
     def __init__(self, inputs: Mapping[str, Tensor], layout: Layout):
         super().__init__(layout)
         self.inputs = inputs
+        if CLOCK not in inputs:
+            return
         self.outputs[CLOCK + NEW] = inputs[CLOCK] + 1
         # Not 1.0 / x, which ONNX spells Reciprocal: NNAPI lacks it, Core ML's is not exact.
         self.alpha = torch.ones(1) / self.outputs[CLOCK + NEW]

@@ -104,6 +104,36 @@ class DepthwiseConv(nn.Module):
         return y.transpose(1, 2)
 
 
+class DelayLine(StreamBuffer):
+    """A stream buffer of which only the oldest frame is read: what was there `past` steps ago."""
+
+
+class StackedConv(nn.Module):
+    """Convolution over (time, space) as one of frames that are stacked along the channels.
+
+    Takes [..., time * inputs, H, W], oldest frame first; zero padding in space, batch norm behind.
+    `weight` is as in ``nn.Conv3d``. Without `norm` (folded for deployment) there is a `bias`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, time: int = 1, space: int = 1, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.time, self.space, self.stride = time, space, stride
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, time, space, space))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(outputs)
+        self.bias: nn.Parameter | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.transpose(1, 2).flatten(1, 2)
+        frames = x.flatten(0, -4) if x.dim() > 4 else x
+        y = F.conv2d(frames, weight, self.bias, self.stride, self.space // 2)
+        if self.norm is not None:
+            y = self.norm(y)
+        return y.unflatten(0, x.shape[:-3]) if x.dim() > 4 else y
+
+
 class RunningMean(Stateful):
     """Cumulative average pooling: y[t] = mean of all frames up to t.
 

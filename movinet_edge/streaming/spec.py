@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from movinet_edge.streaming.deploy import StateSpec
-from movinet_edge.streaming.layers import DepthwiseConv, StreamBuffer
+from movinet_edge.streaming.deploy import Rule, StateSpec
+from movinet_edge.streaming.layers import DelayLine, DepthwiseConv, StackedConv, StreamBuffer
 from movinet_edge.streaming.state import CLOCK, State
 
 
@@ -33,11 +33,12 @@ class StreamSpec:
 def describe(model: nn.Module, frame_size: tuple[int, int], frames: int = 1) -> StreamSpec:
     """States and cost of `model` on `frames` frames of `frame_size` (height, width)."""
     macs, state = _dry_run(model, frame_size, frames)
-    buffers = {m.key: m.past for m in model.modules() if isinstance(m, StreamBuffer)}
+    buffers = {m.key: m for m in model.modules() if isinstance(m, StreamBuffer)}
     specs = []
     for name, value in state.items():
         if name in buffers:
-            specs.append(StateSpec(name, "shift", buffers[name], tuple(value.shape[2:])))
+            rule: Rule = "delay" if isinstance(buffers[name], DelayLine) else "shift"
+            specs.append(StateSpec(name, rule, buffers[name].past, tuple(value.shape[2:])))
         elif name != CLOCK:
             specs.append(StateSpec(name, "replace", 0, tuple(value.shape[1:])))
     if state:
@@ -63,7 +64,7 @@ def _dry_run(
         macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
 
     for name, module in meta.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv):
+        if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv | StackedConv):
             module.register_forward_hook(lambda m, _, y, name=name: count(name, m, y))
     with torch.no_grad():
         _, state = meta(torch.empty(1, frames, 3, *frame_size, device="meta"))
@@ -74,7 +75,7 @@ def initial_state(spec: StreamSpec, batch: int = 1) -> State:
     """Explicit zeros for every state, as ``model(x, state)`` takes them."""
     state: State = {}
     for entry in spec.states:
-        past = (entry.past,) if entry.rule == "shift" else ()
+        past = () if entry.rule == "replace" else (entry.past,)
         shape = (1,) if entry.name == CLOCK else (batch, *past, *entry.shape)
         state[entry.name] = torch.zeros(shape)
     return state
