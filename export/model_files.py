@@ -230,8 +230,8 @@ def _tensors(
     for name, value in results.items():
         if name == LOGITS:
             outputs.append(spec(name, value, "output"))
-        elif (state := states.get(name.removesuffix(NEW))) is not None:
-            outputs.append(spec(name, value, "state", state=state))
+        elif name.removesuffix(NEW) in states:
+            outputs.append(spec(name, value, "state", state=states[name.removesuffix(NEW)]))
         else:
             outputs.append(spec(name, value, "feature"))
     return inputs, outputs

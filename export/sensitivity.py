@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from movinet_edge.bundle import Record
 from movinet_edge.checkpoints.native import Checkpoint
-from movinet_edge.models.movinet import ConvNorm
+from movinet_edge.errors import BadInput
+from movinet_edge.models.movinet import ConvNorm, MoViNet
 from movinet_edge.models.movinet_quant import attach
 from movinet_edge.streaming.layers import DepthwiseConv, tick
 from movinet_edge.streaming.spec import module_macs
@@ -142,7 +143,10 @@ class Analysis:
         frames = [_frames(stream) for stream in streams]
         if not frames:
             raise ValueError("there are no frames to analyse")
-        self.model = copy.deepcopy(checkpoint.model).eval()
+        model = copy.deepcopy(checkpoint.model).eval()
+        if not isinstance(model, MoViNet):
+            raise BadInput(f"int8 of {checkpoint.arch.name} is not simulated; take a MoViNet")
+        self.model = model
         self.instrument = attach(self.model)
         self._parts: list[tuple[str, nn.Module]] = [
             ("stem", self.model.stem),

@@ -51,8 +51,7 @@ def import_(
     arch = checkpoint.arch
     count = sum(p.numel() for p in checkpoint.model.parameters())
     console().print(
-        f"{arch.name}: {count:,} parameters, {arch.classes} classes, "
-        f"{arch.activation} with gate {arch.gate}, squeeze-excite {arch.squeeze_excite}",
+        f"{arch.name}: {count:,} parameters, {arch.classes} classes, {arch.summary}",
         highlight=False,
         soft_wrap=True,
     )

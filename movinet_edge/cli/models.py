@@ -35,7 +35,7 @@ def models(
             f"{row['macs_per_frame'] / 1e6:.1f}",
             f"{row['state_bytes'] / 1000:.0f}" if row["state_bytes"] else "-",
             f"{row['frame_rate']:g}",
-            f"{row['published']['top1']:.2f}",
+            f"{row['published']['top1']:.2f}" if row["published"] else "-",
         )
     out().print(table)
     names = ", ".join(trained_checkpoints())

@@ -30,6 +30,11 @@ class ModelArch(BaseModel):
         raise NotImplementedError
 
     @property
+    def summary(self) -> str:
+        """What weights alone did not tell, or could be other than one thinks."""
+        raise NotImplementedError
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second that the model takes."""
         raise NotImplementedError
@@ -38,6 +43,15 @@ class ModelArch(BaseModel):
     def clip_frames(self) -> int:
         """Frames of one evaluation clip."""
         raise NotImplementedError
+
+    def resized(self, classes: int, side: int, frames: int) -> ModelArch:
+        """The same for so many classes and clips of `frames` square frames of `side` pixels.
+
+        Raises:
+            BadInput: it cannot have clips of that length.
+        """
+        changes = {"classes": classes, "resolution": side, "frames": frames}
+        return self.model_copy(update=changes)
 
     @property
     def streams(self) -> bool:

@@ -7,41 +7,51 @@ from typing import Any
 
 import torch
 
-from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.models.registry import MODELS
+from movinet_edge.models.registry import MODELS, build, deploy_parts
 from movinet_edge.streaming.spec import describe
 
 
-def model_facts(arch: MoViNetArch) -> dict[str, Any]:
-    """Parameters, MACs, state and published figures of an architecture.
+def model_facts(arch: ModelArch) -> dict[str, Any]:
+    """Parameters, MACs, state and published figures (MoViNet's) of an architecture.
 
-    `macs_per_frame` is one frame through the whole network, classifier included. A base model
-    runs its classifier once per clip, so `macs_per_clip` is a little less than the product.
+    `macs_per_frame` is one frame of a stream, of graphs that run at every k-th frame a k-th; of a
+    model that does not stream, one frame through the whole network. A base model runs its
+    classifier once per clip, so `macs_per_clip` is a little less than the product.
     """
-    side, frames, table = arch.resolution, arch.clip_frames, arch.table
+    side, frames = arch.resolution, arch.clip_frames
     with torch.device("meta"):
-        model = MoViNet(arch)
-    spec = describe(model, (side, side))
-    second = spec.macs if arch.causal else describe(model, (side, side), 2).macs - spec.macs
-    published = table.published
+        model = build(arch)
+    size = side, side
+    stream = describe(model.as_stream(), size) if arch.streams else None
+    clip = describe(model, size, frames).macs
+    if arch.streams:
+        per_frame = sum(part.macs / part.every for part in deploy_parts(model, size))
+    else:
+        per_frame = describe(model, size).macs
     return {
         "model": arch.name,
         "resolution": side,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "macs_per_frame": spec.macs,
-        "macs_per_clip": spec.macs + (frames - 1) * second,
-        "states": len(spec.states),
-        "state_bytes": spec.state_bytes,
+        "macs_per_frame": round(per_frame),
+        "macs_per_clip": clip,
+        "states": len(stream.states) if stream else 0,
+        "state_bytes": stream.state_bytes if stream else 0,
         "frame_rate": arch.frame_rate,
         "clip_frames": frames,
-        "published": {
-            "top1": published.top1_stream if arch.causal else published.top1_base,
-            "top5": published.top5_stream if arch.causal else published.top5_base,
-            "gmacs_per_clip": published.gmacs_clip,
-            "tflite_pixel4_ms": published.pixel4_ms if arch.causal else None,
-            "tflite_xeon_ms": published.xeon_ms if arch.causal else None,
-        },
+        "published": _published(arch) if isinstance(arch, MoViNetArch) else None,
+    }
+
+
+def _published(arch: MoViNetArch) -> dict[str, float | None]:
+    published = arch.table.published
+    return {
+        "top1": published.top1_stream if arch.causal else published.top1_base,
+        "top5": published.top5_stream if arch.causal else published.top5_base,
+        "gmacs_per_clip": published.gmacs_clip,
+        "tflite_pixel4_ms": published.pixel4_ms if arch.causal else None,
+        "tflite_xeon_ms": published.xeon_ms if arch.causal else None,
     }
 
 

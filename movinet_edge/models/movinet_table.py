@@ -183,6 +183,10 @@ class MoViNetArch(ModelArch):
         return f"movinet-{self.variant}-{'stream' if self.causal else 'base'}"
 
     @property
+    def summary(self) -> str:
+        return f"{self.activation} with gate {self.gate}, squeeze-excite {self.squeeze_excite}"
+
+    @property
     def table(self) -> Variant:
         return VARIANTS[self.variant]
 

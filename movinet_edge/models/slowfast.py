@@ -209,9 +209,9 @@ class Pool(Stateful):
 class Head(nn.Module):
     """The pathways' means side by side, dropout, one dense layer."""
 
-    def __init__(self, arch: SlowFastArch, channels: dict[str, int]):
+    def __init__(self, arch: SlowFastArch, channels: dict[Pathway, int]):
         super().__init__()
-        lengths = {"slow": arch.frames, "fast": arch.clip_frames}
+        lengths: dict[Pathway, int] = {"slow": arch.frames, "fast": arch.clip_frames}
         window = arch.pool == "window"
         self.pools = nn.ModuleDict({p: Pool(lengths[p] if window else None) for p in channels})
         self.dropout = nn.Dropout(arch.dropout)
@@ -254,6 +254,17 @@ class SlowFast(VideoModel):
         if state:
             raise ValueError("a SlowFast that looks ahead sees whole clips; it takes no state")
         return clip_logits(self, x, self.arch.slow_index(x.shape[1])), {}
+
+    def pools(self, name: Pathway) -> Pool:
+        """Where a pathway's mean is kept."""
+        pool = self.head.pools[name]
+        assert isinstance(pool, Pool)
+        return pool
+
+    def start_residuals(self, scale: float) -> None:
+        for module in self.modules():
+            if isinstance(module, Block) and module.c.norm is not None:
+                nn.init.constant_(module.c.norm.weight, scale)
 
     def as_stream(self) -> nn.Module:
         """Itself if causal; otherwise the same weights with a delay."""

@@ -140,13 +140,12 @@ class DeployPathway(nn.Module):
         self.pathway: Pathway = pathway
         self.behind = met.fast_frames if pathway == "fast" else met.slow_ticks
         self.flags = met.delay > 0
-        self.net, self.pool = folded(model.pathway(pathway)), model.head.pools[pathway]
+        self.net, self.pool = folded(model.pathway(pathway)), model.pools(pathway)
 
     def forward(self, io: Fresh, frame: Tensor) -> None:
         clock = StepClock(io, self.pathway, self.behind, self.flags)
         features = self.net(clock, normalised(frame))
         assert isinstance(self.net, PathwayNet)
-        assert isinstance(self.pool, Pool)
         if self.net.emits:
             for place, feature in zip(PLACES, features, strict=False):
                 # The next block's state is the same, and files merge equal outputs.

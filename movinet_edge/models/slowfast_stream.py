@@ -159,7 +159,7 @@ def stream_logits(
     means = []
     for pathway in model.arch.pathways:
         clock, features = found[pathway]
-        pool = model.head.pools[pathway]
+        pool = model.pools(pathway)
         mean = clock.mean(pool, features)
         if pathway == "slow" and model.arch.every > 1:
             mean = _held(mean, ticks, x.shape[1], state.get(f"{pool.key}.held"))

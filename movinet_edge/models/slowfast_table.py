@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import ModelArch
 
 Pathway = Literal["slow", "fast"]
@@ -61,6 +62,11 @@ class SlowFastArch(ModelArch):
         return f"slowfast-{self.label}{'-causal' if self.causal else ''}"
 
     @property
+    def summary(self) -> str:
+        joined = f"alpha {self.alpha}, {self.fusion}" if len(self.pathways) == 2 else "no fusion"
+        return f"{self.frames} Slow frames of every {self.tau}, {joined}"
+
+    @property
     def every(self) -> int:
         """Frames from one run of the Slow pathway to the next."""
         return self.alpha if len(self.pathways) == 2 else 1
@@ -73,6 +79,16 @@ class SlowFastArch(ModelArch):
     @property
     def clip_frames(self) -> int:
         return self.frames * (self.alpha if "fast" in self.pathways else 1)
+
+    def resized(self, classes: int, side: int, frames: int) -> SlowFastArch:
+        slow, rest = divmod(frames, self.clip_frames // self.frames)
+        if rest or not slow:
+            raise BadInput(
+                f"{self.name} takes clips of a multiple of {self.alpha} frames, not {frames}; "
+                "change frames"
+            )
+        changes = {"classes": classes, "resolution": side, "frames": slow}
+        return self.model_copy(update=changes)
 
     @property
     def streams(self) -> bool:
@@ -131,16 +147,18 @@ class SlowFastArch(ModelArch):
         return [i * (frames - 1) // (count - 1) for i in range(count)]
 
 
-R101 = {
+Fields = dict[str, object]
+
+R101: Fields = {
     "blocks": (3, 4, 23, 3),
     "fast_temporal": (3, 4, 6, 3),
     "slow_temporal": (0, 0, 6, 3),
 }
-FULL = {"fast_temporal": (3, 4, 23, 3), "slow_temporal": (0, 0, 23, 3)}
-EIGHT = {"frames": 8, "tau": 8, "alpha": 4}
-SIXTEEN = {"frames": 16, "tau": 8, "alpha": 4}
+FULL: Fields = {"fast_temporal": (3, 4, 23, 3), "slow_temporal": (0, 0, 23, 3)}
+EIGHT: Fields = {"frames": 8, "tau": 8, "alpha": 4}
+SIXTEEN: Fields = {"frames": 16, "tau": 8, "alpha": 4}
 # For phones and small data sets: two blocks a stage, a quarter of the width, 112 px.
-SMALL = {
+SMALL: Fields = {
     "frames": 4,
     "tau": 8,
     "alpha": 4,
@@ -151,10 +169,10 @@ SMALL = {
     "fast_temporal": (2, 2, 2, 2),
     "resolution": 112,
 }
-SLOW_ONLY = {"pathways": ("slow",), "fusion": "none"}
-FAST_ONLY = {"pathways": ("fast",), "fusion": "none"}
+SLOW_ONLY: Fields = {"pathways": ("slow",), "fusion": "none"}
+FAST_ONLY: Fields = {"pathways": ("fast",), "fusion": "none"}
 
-VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, Fields] = {
     "4x16-r50": {},
     "8x8-r50": EIGHT | {"fusion_kernel": 7},
     "8x8-r101": EIGHT | R101,

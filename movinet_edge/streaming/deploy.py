@@ -97,8 +97,8 @@ class Part:
     """One graph of a model in deploy form: `body` makes its module, spelt for floats.
 
     The module's ``forward(io, frame)`` returns logits, or None where it only hands on features. It
-    runs at every `every`-th frame; its logits belong to the frame `delay` frames ago. `flags`: it takes `VALID`, 1 for frames
-    and 0 for what completes a stream that looks ahead.
+    runs at every `every`-th frame; its logits belong to the frame `delay` frames ago. `flags`: it
+    takes `VALID`, 1 for frames and 0 for what completes a stream that looks ahead.
     """
 
     name: str

@@ -23,7 +23,7 @@ from movinet_edge.bundle import Preprocessing, Record
 from movinet_edge.data.clips import Broken, EvalVideos, loader
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
-from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.arch import VideoModel
 from movinet_edge.train.protocols import EvalProtocol, Predictor, ProtocolName, TorchPredictor
 
 # Memory is measured on the longest of the first videos.
@@ -142,7 +142,7 @@ def evaluate(
 
 
 def evaluate_model(
-    model: MoViNet,
+    model: VideoModel,
     contract: Preprocessing,
     videos: VideoSet,
     protocol: EvalProtocol,

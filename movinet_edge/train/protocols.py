@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from movinet_edge.bundle import Bundle, Graph, Plan
 from movinet_edge.errors import BadInput
-from movinet_edge.models.movinet import MoViNet
-from movinet_edge.models.registry import arch_from_record
+from movinet_edge.models.arch import VideoModel
+from movinet_edge.models.registry import arch_from_record, deploy_parts
 from movinet_edge.runtime.stream import Stream
 from movinet_edge.streaming.spec import describe
 from movinet_edge.streaming.state import State
@@ -128,31 +129,37 @@ class TorchPredictor(Predictor):
 
     def __init__(
         self,
-        model: MoViNet,
+        model: VideoModel,
         size: tuple[int, int],
         protocol: EvalProtocol,
         device: torch.device,
         amp: torch.dtype | None = None,
     ):
-        if protocol.name == "stream" and not model.arch.causal:
+        streams = protocol.name == "stream"
+        if streams and not model.arch.streams:
             raise BadInput(
                 f"{model.arch.name} sees whole clips and does not stream; use --protocol clip"
             )
-        self.model, self.device, self.amp = model, device, amp
+        self.arch, self.device, self.amp = model.arch, device, amp
+        self.model: nn.Module = model.as_stream() if streams else model
         self.protocol = _with_frames(protocol, model.arch.clip_frames)
         self.name, self.classes = model.arch.name, model.arch.classes
         self.engine = f"torch {torch.__version__} ({device.type})"
         self.weights_bytes = weights_bytes(model)
-        one, two = (describe(model, size, frames) for frames in (1, 2))
-        # Work is affine in the frames: a base model runs its classifier once per clip.
-        self._first, self._next = one.macs, two.macs - one.macs
-        self.state_bytes = one.state_bytes if protocol.name == "stream" else 0
+        # What looks ahead runs on for a while behind the last frame.
+        parts = deploy_parts(model, size) if model.arch.causal or streams else []
+        self._delay = max((part.delay for part in parts), default=0)
+        self._runs = [(part.every, part.macs) for part in parts]
+        self._clip_macs = cache(lambda frames: describe(model, size, frames).macs)
+        self.state_bytes = describe(self.model, size).state_bytes if streams else 0
 
     def logits(self, frames: Tensor) -> Tensor:
         return self._logits(frames, CHUNK if self.protocol.name == "stream" else len(frames))
 
     def pass_macs(self, frames: int) -> int:
-        return self._first + (frames - 1) * self._next
+        if not self._runs:
+            return self._clip_macs(frames)
+        return sum(macs * -(-(frames + self._delay) // every) for every, macs in self._runs)
 
     def peak_memory(self, frames: Tensor) -> int | None:
         if self.protocol.name == "stream":
@@ -170,6 +177,9 @@ class TorchPredictor(Predictor):
                 clip = part[None].to(self.device, copy=True)
                 logits, after = self.model(clip, state)
                 state = after or None
+            for part in torch.zeros(self._delay, *frames.shape[1:]).split(chunk):
+                behind = torch.zeros(len(part), device=self.device)
+                logits, state = self.model(part[None].to(self.device), state, behind)
         return logits[0, -1].float().cpu()
 
 
@@ -222,7 +232,7 @@ def plan_macs(plan: Plan, graphs: dict[str, Graph], frames: int) -> int:
     total = 0
     for step in plan.steps:
         graph = graphs[step.graph]
-        taken = len(range(step.offset, frames, step.every))
+        taken = len(range(step.offset, frames + plan.delay, step.every))
         runs = taken // graph.frames
         total += graph.macs * max(runs, min(taken, 1))
     return total

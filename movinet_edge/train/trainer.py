@@ -30,6 +30,7 @@ from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_quant import attach
+from movinet_edge.streaming.fake_quant import Instrument
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
 from movinet_edge.train.optim import (
@@ -148,8 +149,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.step, self.epochs_done, self.best = 0, 0, -1.0
         # Last: the averaged weights are a copy of the bare model.
-        assert isinstance(self.bare, MoViNet)
-        self.int8 = attach(self.bare) if recipe.qat else None
+        self.int8 = self._instrument(self.bare) if recipe.qat else None
         if self.int8 is not None:
             self.int8.penalise(recipe.range_penalty > 0)
 
@@ -369,13 +369,23 @@ class Trainer:
                 options=EvalOptions(workers=self.options.workers, memory=False),
             )
 
+    def _instrument(self, model: nn.Module) -> Instrument:
+        """Simulated int8 in a model.
+
+        Raises:
+            BadInput: the family has none.
+        """
+        if not isinstance(model, MoViNet):
+            raise BadInput(f"int8 of {self.start.arch.name} is not simulated; train without qat")
+        return attach(model)
+
     @contextmanager
-    def _quantised(self, model: MoViNet) -> Iterator[None]:
+    def _quantised(self, model: nn.Module) -> Iterator[None]:
         """`model` rounds as the one in training; afterwards it is as before."""
         if self.int8 is None:
             yield
             return
-        instrument = attach(model)
+        instrument = self._instrument(model)
         instrument.load_state_dict(self.int8.state_dict())
         instrument.quantise()
         try:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.checkpoints.importer import read_checkpoint
@@ -34,25 +33,22 @@ def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
         raise BadInput(f"{recipe.init} holds a {arch.name}, not a {wanted}; leave out the model")
     contract = source.preprocessing if source is not None else default_preprocessing(arch)
     side = recipe.size or contract.height
-    changes: dict[str, object] = {
-        "classes": len(labels),
-        "resolution": side,
-        "frames": recipe.frames,
-    }
+    changes: dict[str, object] = {}
     for field in ("hidden", "dropout", "drop_path"):
-        if (value := getattr(recipe, field)) is not None:
-            changes[field] = value
-    if source is not None and changes.get("hidden", arch.hidden) != arch.hidden:
-        raise BadInput(
-            f"{recipe.init} has a hidden layer of {arch.hidden}; --set hidden={arch.hidden}"
-        )
+        if (value := getattr(recipe, field)) is None:
+            continue
+        if field not in type(arch).model_fields:
+            raise BadInput(f"{arch.name} has no {field}; leave it out of the recipe")
+        changes[field] = value
+    hidden = getattr(arch, "hidden", None)
+    if source is not None and changes.get("hidden", hidden) != hidden:
+        raise BadInput(f"{recipe.init} has a hidden layer of {hidden}; --set hidden={hidden}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
+        arch = arch.resized(len(labels), side, recipe.frames)
         model = build(arch.model_copy(update=changes))
     if recipe.residual_scale is not None:
-        for _, block in model.blocks():
-            if block.scale is not None:
-                nn.init.constant_(block.scale, recipe.residual_scale)
+        model.start_residuals(recipe.residual_scale)
     if source is not None:
         weights = source.model.state_dict()
         known = source.labels or []
