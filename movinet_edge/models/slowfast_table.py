@@ -157,7 +157,7 @@ R101: Fields = {
 FULL: Fields = {"fast_temporal": (3, 4, 23, 3), "slow_temporal": (0, 0, 23, 3)}
 EIGHT: Fields = {"frames": 8, "tau": 8, "alpha": 4}
 SIXTEEN: Fields = {"frames": 16, "tau": 8, "alpha": 4}
-# For phones and small data sets: two blocks a stage, a quarter of the width, 112 px.
+# For phones and small data sets: two blocks a stage; half and a quarter of the width.
 SMALL: Fields = {
     "frames": 4,
     "tau": 8,
@@ -169,6 +169,7 @@ SMALL: Fields = {
     "fast_temporal": (2, 2, 2, 2),
     "resolution": 112,
 }
+TINY = SMALL | {"width": 16, "resolution": 64}
 SLOW_ONLY: Fields = {"pathways": ("slow",), "fusion": "none"}
 FAST_ONLY: Fields = {"pathways": ("fast",), "fusion": "none"}
 
@@ -185,8 +186,15 @@ VARIANTS: dict[str, Fields] = {
     "small": SMALL,
     "slow-small": SMALL | SLOW_ONLY,
     "fast-small": SMALL | FAST_ONLY,
+    "tiny": TINY,
+    "slow-tiny": TINY | SLOW_ONLY,
+    "fast-tiny": TINY | FAST_ONLY,
 }
-CAUSAL = ("4x16-r50", "8x8-r50", "small", "slow-small", "fast-small")
+CAUSAL = (
+    "4x16-r50",
+    "8x8-r50",
+    *(label for label in VARIANTS if label.endswith(("small", "tiny"))),
+)
 
 
 def slowfast_arch(label: str, **changes: object) -> SlowFastArch:
