@@ -86,7 +86,8 @@ def precisions(manifest: Manifest, backend: str) -> list[str]:
     def held(graph: Graph) -> list[str]:
         return [f.precision for f in graph.files if f.format == format]
 
-    first, *others = manifest.graphs
+    planned = [manifest.graph(step.graph) for step in manifest.plan_for(format).steps]
+    first, *others = planned
     return [p for p in held(first) if all(p in held(graph) for graph in others)]
 
 
@@ -119,7 +120,9 @@ def check_parity(contestant: BundleContestant) -> float:
         predictions = [final]  # the golden stream was shorter than a clip
     if not predictions:
         raise CheckFailed(f"{entry.label} gave no answer for the golden stream")
-    error = _relative_error(predictions, reference, bundle.manifest.output == "probabilities")
+    manifest = bundle.manifest
+    probabilities = manifest.output == "probabilities"
+    error = _relative_error(predictions, reference, probabilities, manifest.plan.delay)
     limit = bundle.manifest.thresholds[entry.precision].max_error
     if not error <= limit:  # NaN is no pass
         raise CheckFailed(
@@ -130,14 +133,14 @@ def check_parity(contestant: BundleContestant) -> float:
 
 
 def _relative_error(
-    predictions: list[Prediction], reference: np.ndarray, probabilities: bool
+    predictions: list[Prediction], reference: np.ndarray, probabilities: bool, delay: int
 ) -> float:
     """Largest absolute error over the reference's deviation; reference [T or 1, classes]."""
     if len(reference) == 1:  # one answer for the whole stream: the last
         ours, theirs = predictions[-1].logits[None], reference
     else:
         ours = np.stack([p.logits for p in predictions])
-        theirs = reference[[p.frame for p in predictions]]
+        theirs = reference[[p.frame - delay for p in predictions]]
     if probabilities:  # then logits are known up to a constant only
         ours, theirs = _log_softmax(ours), _log_softmax(theirs)
     return float(np.abs(ours - theirs).max() / theirs.std())

@@ -85,6 +85,23 @@ def reference_logits(
     return np.stack([_answer(members, n) for n in range(start, count)])
 
 
+def completed_logits(models: Models, frames: np.ndarray) -> np.ndarray | None:
+    """What a stream that looks ahead answers when it is completed, [classes].
+
+    From one clip of all `frames` (uint8 [T, H, W, 3]); None where models do not tell.
+    """
+    import torch
+
+    (model,) = models.values()
+    completed = getattr(model.as_stream(), "completed", None)
+    if completed is None:
+        return None
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].float() * (1 / 255)
+    with torch.inference_mode():
+        logits = completed(x)
+    return None if logits is None else np.asarray(logits[0].numpy())
+
+
 class _Member:
     """The clip forward of one graph's model on the frames at which the plan runs it.
 

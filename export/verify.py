@@ -19,6 +19,7 @@ from movinet_edge.export.reference import (
     EXTRA,
     Models,
     clip_frames,
+    completed_logits,
     reference_logits,
     reference_models,
 )
@@ -86,6 +87,7 @@ def verify_bundle(
     if steps is not None and steps < 1:
         raise BadInput(f"--steps {steps} is no stream; give 1 or more")
     bundle.check_all()
+    manifest = bundle.manifest
     targets = _targets(bundle, backends)
     facts, graph_checks, notes = graph_facts(bundle)
     models = reference_models(bundle, notes)
@@ -101,12 +103,13 @@ def verify_bundle(
             parities.append(parity)
             engines[target.backend.name] = parity.engine
             checks.append(_parity_check(parity))
+        if models is not None and manifest.plan.delay:
+            checks += _completed(bundle, target, models)
         # PyTorch is the reference; its states are bound by the model itself.
         if properties and target.backend.format != "torch":
             progress(f"{target.backend.name} {target.precision}, properties")
             checks += _properties(bundle, target)
     checks += graph_checks
-    manifest = bundle.manifest
     if manifest.plan.combine == "mean":
         turns = [f"{s.graph} (every {s.every} frames from {s.offset})" for s in manifest.plan.steps]
         notes.append(f"the answer is the mean of {' and '.join(turns)}")
@@ -320,6 +323,31 @@ def _parity_check(parity: StreamParity) -> Check:
         holds=parity.failure is None,
         detail=detail,
     )
+
+
+def _completed(bundle: Bundle, target: Target, models: Models) -> list[Check]:
+    """Whether a stream that looks ahead, completed, answers as one clip of all its frames does."""
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        frames, logits = golden["frames"], golden["logits"]
+    expected = completed_logits(models, frames)
+    if expected is None:
+        return []
+    with target.open(bundle) as stream:
+        for frame in frames:
+            stream.step(frame)
+        answer = stream.finish()
+    assert answer is not None
+    got, wanted = (_comparable(bundle, x[None]) for x in (answer.logits, expected))
+    error = float(np.abs(got - wanted).max() / (logits.std() or 1.0))
+    return [
+        Check(
+            kind="parity",
+            subject=f"{target.backend.name} {target.precision}",
+            name="the completed stream answers as the whole clip",
+            holds=error <= target.threshold.max_error,
+            detail=f"error {error:.2e} after {bundle.manifest.plan.delay} frames more",
+        )
+    ]
 
 
 def _properties(bundle: Bundle, target: Target) -> list[Check]:

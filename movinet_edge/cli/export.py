@@ -159,6 +159,7 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
     """
     from movinet_edge.bundle import Bundle
     from movinet_edge.cli.console import out as console
+    from movinet_edge.cli.inspect import late
     from movinet_edge.errors import CheckFailed
 
     bundle = Bundle(target)
@@ -167,6 +168,8 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
             f"{file.path:24} {file.format:7} {file.precision:12} {file.bytes / 1e6:6.2f} MB",
             highlight=False,
         )
+    if bundle.manifest.plan.delay:
+        console().print(late(bundle.manifest), highlight=False)
     console().print(f"wrote {target}", highlight=False, soft_wrap=True)
     if record is not None and not record.holds:
         raise CheckFailed(f"the exported models do not compute what {source} does; see the report")

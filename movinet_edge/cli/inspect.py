@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from movinet_edge.bundle import Manifest
+
+
+def late(manifest: Manifest) -> str:
+    """How late the answers of a model that looks ahead are."""
+    delay, rate = manifest.plan.delay, manifest.preprocessing.frame_rate
+    return f"looks ahead: answers come {delay} frames ({delay / rate:.1f} s) late"
 
 
 def inspect(
@@ -39,12 +48,15 @@ def inspect(
         + (", the mean of what each graph gave last" if manifest.plan.combine == "mean" else ""),
         highlight=False,
     )
+    if manifest.plan.delay:
+        console.print(late(manifest), highlight=False)
     for graph in manifest.graphs:
         planned = [s for s in manifest.plan.steps if s.graph == graph.name]
         when = ", ".join(
             "every frame" if s.every == 1 else f"every {s.every} frames from {s.offset} on"
             for s in planned
         )
+        when = when or "the whole model in PyTorch"
         size = f" of {graph.files[0].state_bytes / 1e6:.2f} MB" if graph.states else ""
         sha256 = graph.checkpoint_sha256
         console.print(
@@ -67,13 +79,15 @@ def inspect(
         console.print(table)
         if graph.states:
             states = Table("state", "rule", "shape of one (torch: C, H, W)", title="States")
+            whole = next((g for g in manifest.graphs if g.name == manifest.reference), graph)
             shapes = {
-                s.state: s.shape for f in graph.files if f.format == "torch" for s in f.outputs
+                s.state: s.shape for f in whole.files if f.format == "torch" for s in f.outputs
             }
             for rule in graph.states:
                 shape = shapes.get(rule.name, ())
-                one = shape[1:] if rule.rule == "shift" else shape
-                text = f"shift {rule.past}" if rule.rule == "shift" else "replace"
+                replaced = rule.rule == "replace"
+                one = shape if replaced else shape[1:]
+                text = rule.rule if replaced else f"{rule.rule} {rule.past}"
                 states.add_row(rule.name, text, " x ".join(map(str, one)) or "1")
             console.print(states)
     source = manifest.provenance

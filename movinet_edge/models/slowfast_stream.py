@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from movinet_edge.models.slowfast_clip import clip_logits
 from movinet_edge.models.slowfast_table import Pathway, normalised
 from movinet_edge.models.slowfast_timing import timing
 from movinet_edge.streaming.layers import DelayLine, StreamBuffer, tick
@@ -196,3 +197,13 @@ class DelayedSlowFast(nn.Module):
     ) -> tuple[Tensor, State]:
         """Frames [B, T, 3, H, W] in [0, 1], flags [T] -> logits [B, T, classes], next state."""
         return stream_logits(self.model, x, state or {}, valid)
+
+    def completed(self, x: Tensor) -> Tensor | None:
+        """What the completed stream must answer for frames [B, T, 3, H, W]: [B, classes].
+
+        Computed as one clip; None where the answer is not that of all frames.
+        """
+        if self.arch.pool == "window":
+            return None
+        ticks = range(0, x.shape[1], self.arch.every)
+        return clip_logits(self.model, x, list(ticks))[:, 0]
