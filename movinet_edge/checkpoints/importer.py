@@ -19,9 +19,16 @@ from movinet_edge.checkpoints.native import (
     with_weights,
 )
 from movinet_edge.checkpoints.pytorch_file import from_atze, read_pytorch, unwrap
+from movinet_edge.checkpoints.slowfast_file import (
+    from_slowfast,
+    infer_slowfast,
+    is_slowfast,
+    swap_colours,
+)
 from movinet_edge.checkpoints.tensorflow_checkpoint import is_tensorflow, read_tensorflow
 from movinet_edge.checkpoints.tflite_file import is_tflite, read_tflite
 from movinet_edge.errors import BadInput
+from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.registry import default_preprocessing
 
 
@@ -45,7 +52,10 @@ def read_labels(path: Path) -> list[str]:
 
 
 def read_checkpoint(
-    path: Path, labels: list[str] | None = None, changes: Mapping[str, str] | None = None
+    path: Path,
+    labels: list[str] | None = None,
+    changes: Mapping[str, str] | None = None,
+    bgr: bool = False,
 ) -> Checkpoint:
     """Read any supported checkpoint; the architecture is inferred from the weights.
 
@@ -55,9 +65,10 @@ def read_checkpoint(
             prefixed or nested state dict).
         labels: class names that replace those in the file.
         changes: architecture fields that weights cannot tell, such as ``gate``.
+        bgr: the weights take blue first; they are turned round.
 
     Raises:
-        BadInput: missing, damaged, unsupported or not a MoViNet; labels of the wrong length.
+        BadInput: missing, damaged, unsupported or of no known model; labels of the wrong length.
     """
     path = trained_checkpoints().get(str(path), path)
     if not path.exists() and not is_tensorflow(path):
@@ -66,11 +77,13 @@ def read_checkpoint(
         checkpoint = load_checkpoint(path)
         if changes:
             weights = checkpoint.model.state_dict()
-            arch = infer_arch(weights, path, checkpoint.arch.model_dump(), changes)
+            arch = _infer(weights, path, checkpoint.arch.model_dump(), changes)
             checkpoint.model = with_weights(arch, weights, path)
     else:
         weights, known = _read(path)
-        arch = infer_arch(weights, path, known, changes or {})
+        if bgr:
+            weights = _turned(weights, path)
+        arch = _infer(weights, path, known, changes or {})
         model = with_weights(arch, weights, path)
         checkpoint = Checkpoint(model, default_preprocessing(arch))
     if labels is not None:
@@ -82,6 +95,19 @@ def read_checkpoint(
             "give a label file with one line per class"
         )
     return checkpoint
+
+
+def _infer(
+    weights: Weights, path: Path, known: Mapping[str, Any], changes: Mapping[str, str]
+) -> ModelArch:
+    infer = infer_slowfast if is_slowfast(weights) else infer_arch
+    return infer(weights, path, known, changes)
+
+
+def _turned(weights: Weights, path: Path) -> Weights:
+    if not is_slowfast(weights):
+        raise BadInput(f"{path} is no SlowFast; --bgr is for SlowFast checkpoints")
+    return swap_colours(weights)
 
 
 def _read(path: Path) -> tuple[Weights, dict[str, Any]]:
@@ -101,7 +127,7 @@ def _read(path: Path) -> tuple[Weights, dict[str, Any]]:
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
         atze = any(key.startswith("blocks.b") for key in weights)
-        return from_atze(weights) if atze else (weights, {})
+        return from_atze(weights) if atze else (from_slowfast(weights), {})
     if zipfile.is_zipfile(path) and "manifest.json" in zipfile.ZipFile(path).namelist():
         raise BadInput(f"{path} is a bundle, not a checkpoint; run and verify take bundles")
     return read_pytorch(path)

@@ -8,20 +8,33 @@ level, v3 has it for base (``conv3d``) and stream (``conv2d``); a development br
 
 from __future__ import annotations
 
+import codecs
 import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from movinet_edge.checkpoints.infer import Weights
+from movinet_edge.checkpoints.slowfast_file import from_slowfast
 from movinet_edge.errors import BadInput
 
 # Names under which training scripts nest the weights, and prefixes that wrappers add.
-NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "ema")
+NESTS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "blobs",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "ema",
+)
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 
 ATZE_MODULES = {
@@ -49,7 +62,10 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
         BadInput: damaged, holding code or a whole model, or no MoViNet.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".pkl":
+            content = read_blobs(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadInput(
             f"{path} holds Python objects or code, not only weights, or is no PyTorch file, and "
@@ -60,7 +76,41 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
     weights = unwrap(content, path)
     if any(re.match(r"blocks\.b\d+_l\d+\.", key) for key in weights):
         return from_atze(weights)
-    return weights, {}
+    return from_slowfast(weights), {}
+
+
+class _Blobs(pickle.Unpickler):
+    """Opens pickles of NumPy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        where = module.replace("numpy.core", "numpy._core")
+        if where == "numpy._core.multiarray" and name in ("_reconstruct", "scalar"):
+            return getattr(np._core.multiarray, name)
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return codecs.encode
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def read_blobs(path: Path) -> dict[str, Any]:
+    """The arrays of a caffe2 model zoo file as tensors, as deep as they are nested.
+
+    Raises:
+        pickle.UnpicklingError: it holds anything else.
+    """
+    with path.open("rb") as file:
+        content = _Blobs(file, encoding="latin1").load()
+
+    def tensors(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {str(key): tensors(inner) for key, inner in value.items()}
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+    found = tensors(content)
+    if not isinstance(found, dict):
+        raise pickle.UnpicklingError("no mapping")
+    return found
 
 
 def unwrap(content: object, path: object) -> Weights:

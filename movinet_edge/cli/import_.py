@@ -16,7 +16,8 @@ def import_(
         typer.Argument(
             metavar="SRC",
             help="TensorFlow Model Garden checkpoint (folder or prefix), published MoViNet "
-            ".tflite, or PyTorch file (also MoViNet-pytorch's, all versions).",
+            ".tflite, PyTorch file (also MoViNet-pytorch's, all versions, PySlowFast's and "
+            "pytorchvideo's), or caffe2 .pkl of a SlowFast.",
             show_default=False,
         ),
     ],
@@ -32,9 +33,14 @@ def import_(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Architecture field that weights cannot tell, such as gate=hard_sigmoid_keras.",
+            help="Architecture field that weights cannot tell, such as gate=hard_sigmoid_keras, "
+            "or causal=true for a SlowFast that was trained so.",
         ),
     ] = None,
+    bgr: Annotated[
+        bool,
+        typer.Option("--bgr", help="The SlowFast takes blue first (REVERSE_INPUT_CHANNEL)."),
+    ] = False,
 ) -> None:
     """Read a checkpoint, infer its architecture from the weights, write our format."""
     from movinet_edge.checkpoints.importer import read_checkpoint, read_labels
@@ -46,7 +52,7 @@ def import_(
     with progress("import") as say:
         say(str(source))
         names = read_labels(labels) if labels else None
-        checkpoint = read_checkpoint(source, names, fields)
+        checkpoint = read_checkpoint(source, names, fields, bgr)
         save_checkpoint(checkpoint, out, half)
     arch = checkpoint.arch
     count = sum(p.numel() for p in checkpoint.model.parameters())

@@ -117,6 +117,8 @@ class StreamClock:
         before = self.state.get(pool.key, both.new_zeros(len(both), past, both.shape[2]))
         window = torch.cat([before, both], 1)
         self.entries[pool.key] = window[:, window.shape[1] - past :]
+        if not self.steps:  # no tick in this chunk
+            return values
         sums = window.unfold(1, pool.window, 1).sum(3)
         return sums[..., :-1] / sums[..., -1:].clamp(min=1)
 
