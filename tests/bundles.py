@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from movinet_edge.bundle import MANIFEST
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
-from movinet_edge.streaming.deploy import tensor_name
+from movinet_edge.streaming.deploy import Part, StateSpec, tensor_name
 
 
 def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
@@ -24,6 +25,11 @@ def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None])
     change(manifest)
     (target / MANIFEST).write_text(json.dumps(manifest))
     return target
+
+
+def lone(states: Iterable[StateSpec]) -> Part:
+    """The part of a model of one graph that a `StepModule` is told of."""
+    return Part("step", nn.Identity, tuple(states), 0)
 
 
 def logits_of(stream: Stream, frames: Iterable[np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ from movinet_edge.models.movinet_table import MoViNetArch, published_arch
 from movinet_edge.models.registry import MODELS, deploy_body, seeded_model
 from movinet_edge.streaming.deploy import NEW, FormName, Layout, tensor_name
 from movinet_edge.streaming.spec import describe
+from tests.bundles import lone
 
 SPELLINGS: list[dict[str, object]] = [
     {},
@@ -59,7 +60,7 @@ def step_module(
 ) -> StepModule:
     states = describe(model, side).states if form != "clip" else ()
     config = StepConfig(form, layout, side, frames, model.arch.causal)
-    return StepModule(deploy_body(model, side, integers), states, config).eval()
+    return StepModule(deploy_body(model, side, integers), lone(states), config).eval()
 
 
 @pytest.mark.parametrize("changes", SPELLINGS, ids=str)
@@ -94,7 +95,7 @@ def test_the_spelling_for_integers_is_exact(changes: dict[str, object], equalise
         scales = {n: 3 + 20 * torch.rand(len(s.bias), generator=rng) for n, s in sites.items()}
         body.fold(scales)
         states = describe(model, side).states
-        module = StepModule(body, states, StepConfig("fresh", "NHWC", side)).eval()
+        module = StepModule(body, lone(states), StepConfig("fresh", "NHWC", side)).eval()
         assert relative_error(torch.stack(stream(module, x[0])), expected) < 1e-4
         clip = step_module(model, side, "clip", "NCHW", frames=4, integers=True)
         out = clip(**{FRAME: x[0].permute(0, 2, 3, 1)})
@@ -133,7 +134,7 @@ def test_uint8_and_softmax_inside_the_graph() -> None:
     frame = torch.randint(0, 256, (1, *side, 3), dtype=torch.uint8)
     plain = step_module(model, side, "fresh", "NHWC")
     config = StepConfig("fresh", "NHWC", side, in_graph_preprocess=True, softmax=True)
-    inside = StepModule(plain.body, plain.states, config).eval()
+    inside = StepModule(plain.body, plain.part, config).eval()
     assert inside.inputs()[FRAME] == ((1, *side, 3), torch.uint8)
     states = {name: x for name, x in plain.sample().items() if name != FRAME}
     with torch.no_grad():

@@ -34,6 +34,7 @@ from movinet_edge.streaming.fake_quant import (
     top_values,
 )
 from movinet_edge.streaming.spec import describe
+from tests.bundles import lone
 
 SIDE = 32
 SIZE = (SIDE, SIDE)
@@ -270,7 +271,7 @@ def test_a_grid_per_channel_is_the_folded_deploy_forms(model: MoViNet, name: str
     part = body.sites()[name]
     seen = rounded_activation(part.activation, site.before, site.activation.after)
     states = describe(model, SIZE).states
-    step = StepModule(body, states, StepConfig("fresh", "NCHW", SIZE)).eval()
+    step = StepModule(body, lone(states), StepConfig("fresh", "NCHW", SIZE)).eval()
     inputs = {k: v for k, v in step.sample().items() if k != "frame"}
     with torch.no_grad():
         step(frame=clip[0].permute(0, 2, 3, 1), **inputs)

@@ -24,6 +24,7 @@ from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime.ort import session_options
 from movinet_edge.streaming.deploy import NEW, FormName, StateSpec
 from movinet_edge.streaming.spec import describe
+from tests.bundles import lone
 
 SIDE = (48, 48)
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
@@ -42,7 +43,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
         if fold:
             body.fold({})
         path = tmp_path_factory.mktemp("onnx") / "step.onnx"
-        step = StepModule(body, states(**changes), StepConfig(form, "NCHW", SIDE))
+        step = StepModule(body, lone(states(**changes)), StepConfig(form, "NCHW", SIDE))
         to_onnx(step.eval(), path, {"labels": "one\ntwo"})
         return path
 

@@ -37,7 +37,7 @@ from movinet_edge.export.verify_record import VerifyRecord
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import MODELS, default_preprocessing, deploy_body, seeded_model
 from movinet_edge.streaming.spec import describe
-from tests.bundles import edited
+from tests.bundles import edited, lone
 from tests.commands import Command, Refused
 from tests.conftest import BundleFactory, seeded_checkpoint
 
@@ -292,8 +292,8 @@ def test_copies_are_exact() -> None:
     states = describe(checkpoint.model, size).states
     config = StepConfig("fresh", "NHWC", size)
     body = deploy_body(checkpoint.model, size)
-    plain = StepModule(body, states, config).eval()
-    copied = StepModule(body, states, replace(config, separate=True)).eval()
+    plain = StepModule(body, lone(states), config).eval()
+    copied = StepModule(body, lone(states), replace(config, separate=True)).eval()
     inputs = plain.sample() | {FRAME: torch.rand(1, SIDE, SIDE, 3)}
     with torch.no_grad():
         expected, got = plain(**inputs), copied(**inputs)

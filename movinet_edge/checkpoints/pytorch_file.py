@@ -9,6 +9,7 @@ level, v3 has it for base (``conv3d``) and stream (``conv2d``); a development br
 from __future__ import annotations
 
 import codecs
+import importlib
 import pickle
 import re
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ class _Blobs(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         where = module.replace("numpy.core", "numpy._core")
         if where == "numpy._core.multiarray" and name in ("_reconstruct", "scalar"):
-            return getattr(np._core.multiarray, name)
+            return getattr(importlib.import_module("numpy._core.multiarray"), name)
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
             return getattr(np, name)
         if (module, name) == ("_codecs", "encode"):

@@ -1,0 +1,164 @@
+"""Bundles of SlowFast: several graphs at two rates, answers that come late, whole clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from movinet_edge.bundle import Bundle
+from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.errors import BadInput
+from movinet_edge.export.exporter import export
+from movinet_edge.export.graph_files import ExportOptions
+from movinet_edge.export.verify import verify_bundle
+from movinet_edge.models.registry import default_preprocessing, seeded_model
+from movinet_edge.models.slowfast_table import slowfast_arch
+from movinet_edge.models.slowfast_timing import timing
+from movinet_edge.runtime import Stream
+from tests.bundles import clip, logits_of
+from tests.commands import movinet_edge
+
+SIDE = 32
+
+
+def checkpoint(**changes: object) -> Checkpoint:
+    arch = slowfast_arch("tiny", **{"classes": 7, "resolution": SIDE} | changes)
+    return Checkpoint(seeded_model(arch), default_preprocessing(arch))
+
+
+@pytest.fixture(scope="module")
+def delayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published kind, both formats."""
+    path = tmp_path_factory.mktemp("slowfast") / "delayed"
+    export(checkpoint(), path, ExportOptions(verify=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slowfast") / "causal"
+    export(checkpoint(causal=True), path, ExportOptions(("onnx",), verify=False))
+    return path
+
+
+def test_the_delayed_bundle_is_verified(delayed: Path) -> None:
+    """Parity on all engines, properties of a plan of three graphs, and the end is the clip."""
+    record = verify_bundle(Bundle(delayed))
+    assert record.holds, [check for check in record.checks if not check.holds]
+    names = [check.name for check in record.checks]
+    assert names.count("the completed stream answers as the whole clip") == len(record.streams)
+    assert {s.backend for s in record.streams} >= {"litert", "onnxruntime", "torch"}
+    assert all(fact.max_rank <= 4 for fact in record.facts)
+
+
+def test_the_causal_bundle_is_verified(causal: Path) -> None:
+    record = verify_bundle(Bundle(causal))
+    assert record.holds, [check for check in record.checks if not check.holds]
+    assert Bundle(causal).manifest.plan.delay == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fusion": "ttoc-concat"},
+        {"fusion": "t-sample", "causal": True},
+        {"fusion_kernel": 7, "alpha": 2},
+        {"pathways": ("slow",), "fusion": "none"},
+        {"pathways": ("fast",), "fusion": "none", "causal": True},
+        {"pool": "window", "causal": True},
+        {"pool": "window"},
+    ],
+    ids=str,
+)
+def test_every_kind_streams(tmp_path: Path, changes: dict[str, object]) -> None:
+    record = export(checkpoint(**changes), tmp_path / "b", ExportOptions(("onnx",)))
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "litert", "torch"])
+def test_a_stream_that_looks_ahead(delayed: Path, backend: str) -> None:
+    """Nothing is answered before the first frame is known; the end completes, and ends."""
+    bundle = Bundle(delayed)
+    delay = bundle.manifest.plan.delay
+    assert delay == timing(slowfast_arch("tiny")).delay
+    frames = clip(delay + 3, SIDE, SIDE)
+    with Stream(bundle, backend) as stream:
+        answers = [stream.step(frame) for frame in frames]
+        assert [a is None for a in answers] == [True] * delay + [False] * 3
+        end = stream.finish()
+        again = stream.finish()
+        assert end is not None
+        assert again is not None
+        np.testing.assert_array_equal(end.logits, again.logits)
+        assert end.frame == len(frames) - 1
+        with pytest.raises(ValueError, match="ended"):
+            stream.step(frames[0])
+        stream.reset()
+        np.testing.assert_array_equal(
+            logits_of(stream, frames), np.stack([a.logits for a in answers if a is not None])
+        )
+
+
+def test_a_video_shorter_than_the_delay_has_an_answer(delayed: Path) -> None:
+    with Stream(delayed, "onnxruntime") as stream, Stream(delayed, "torch") as reference:
+        frames = clip(5, SIDE, SIDE)
+        assert logits_or_none(stream, frames) == logits_or_none(reference, frames) == [None] * 5
+        one, other = stream.finish(), reference.finish()
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+
+
+def logits_or_none(stream: Stream, frames: np.ndarray) -> list[object]:
+    return [stream.step(frame) for frame in frames]
+
+
+def test_the_clip_form(tmp_path: Path) -> None:
+    """One graph, frames in the batch axis, the published choice of Slow frames."""
+    record = export(checkpoint(), tmp_path / "b", ExportOptions(("onnx",), form="clip"))
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+    (graph,) = Bundle(tmp_path / "b").manifest.graphs
+    assert graph.frames == 16
+    assert not graph.states
+
+
+def test_non_local_blocks_have_clips_only(tmp_path: Path) -> None:
+    kind = checkpoint(nonlocal_blocks=((), (), (0,), ()))
+    record = export(kind, tmp_path / "b", ExportOptions(("onnx",), form="clip"))
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+    with pytest.raises(BadInput, match="--form clip"):
+        export(kind, tmp_path / "c", ExportOptions(("onnx",)))
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"form": "carry"}, "--form fresh"),
+        ({"profile": "nnapi"}, "--profile cpu"),
+        ({"precisions": ("int8",)}, "--precision dynamic"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        export(checkpoint(), tmp_path / "b", ExportOptions(("onnx",), **options))  # type: ignore[arg-type]
+    assert not (tmp_path / "b").exists()
+
+
+def test_smaller_precisions(tmp_path: Path) -> None:
+    options = ExportOptions(("onnx",), precisions=("fp32", "fp16", "int8-weights", "dynamic"))
+    record = export(checkpoint(causal=True), tmp_path / "b", options)
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+
+
+def test_export_and_inspect_tell_the_delay(delayed: Path) -> None:
+    shown = movinet_edge("inspect", delayed).stdout
+    delay = Bundle(delayed).manifest.plan.delay
+    assert f"answers come {delay} frames" in shown
+    assert "the whole model in PyTorch" in shown
