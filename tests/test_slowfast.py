@@ -18,7 +18,7 @@ from movinet_edge.streaming.state import State
 
 SIDE = 32
 SLOW: dict[str, Any] = {"pathways": ("slow",), "fusion": "none"}
-FAST: dict[str, Any] = {"pathways": ("fast",), "fusion": "none"}
+FAST: dict[str, Any] = {"pathways": ("fast",), "fusion": "none", "beta_inverse": 2}
 CASES = {
     "t-conv": {},
     "t-conv-7": {"fusion_kernel": 7},
