@@ -149,7 +149,7 @@ def to_caffe2(weights: Weights) -> dict[str, np.ndarray[Any, Any]]:
         renamed(key, TO_CAFFE2): value.numpy() for key, value in without_counters(weights).items()
     }
     momenta = {f"{key}_momentum": value for key, value in named.items()}
-    return named | momenta | {"lr": np.float32([0.1]), "model_iter": np.int64([7])}
+    return named | momenta | {"lr": np.array([0.1]), "model_iter": np.array([7])}
 
 
 @pytest.fixture(scope="module")
