@@ -96,15 +96,18 @@ class SlowFastArch(ModelArch):
 
     def stage_widths(self, pathway: Pathway) -> list[tuple[int, int]]:
         """(inner, outer) channels of res2 to res5."""
-        part = self.width // self.beta_inverse if pathway == "fast" else self.width
-        outer = [4 * self.width * 2**i for i in range(4)]
-        if pathway == "fast":
-            outer = [width // self.beta_inverse for width in outer]
-        return [(part * 2**i, out) for i, out in enumerate(outer)]
+        inner = self.stem_width(pathway)
+        return [
+            (inner * 2**i, self._part(4 * self.width * 2**i, pathway)) for i in range(len(STAGES))
+        ]
 
     def stem_width(self, pathway: Pathway) -> int:
         """Channels behind the first convolution."""
-        return self.width // (self.beta_inverse if pathway == "fast" else 1)
+        return self._part(self.width, pathway)
+
+    def _part(self, channels: int, pathway: Pathway) -> int:
+        """Rounded up: so the published work of 1/6 and 1/12 is met."""
+        return -(-channels // self.beta_inverse) if pathway == "fast" else channels
 
     def fused_channels(self, fast: int, slow: int) -> int:
         """Channels of the Slow features after a lateral connection from `fast` channels."""

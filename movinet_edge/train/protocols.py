@@ -177,7 +177,8 @@ class TorchPredictor(Predictor):
                 clip = part[None].to(self.device, copy=True)
                 logits, after = self.model(clip, state)
                 state = after or None
-            for part in torch.zeros(self._delay, *frames.shape[1:]).split(chunk):
+            nothing = torch.zeros(self._delay, *frames.shape[1:])
+            for part in nothing.split(chunk) if self._delay else ():
                 behind = torch.zeros(len(part), device=self.device)
                 logits, state = self.model(part[None].to(self.device), state, behind)
         return logits[0, -1].float().cpu()
