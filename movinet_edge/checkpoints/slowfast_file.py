@@ -336,7 +336,10 @@ def _widths(weights: Weights, pathways: tuple[Pathway, ...]) -> dict[str, Any]:
 
 def _expected(width: int, inverse: int) -> list[int]:
     """Channels behind the stem and every stage."""
-    return [width // inverse, *(4 * width * 2**i // inverse for i in range(len(STAGES)))]
+    return [
+        -(-channels // inverse)
+        for channels in (width, *(4 * width * 2**i for i in range(len(STAGES))))
+    ]
 
 
 def _fusion(weights: Weights, pathways: tuple[Pathway, ...]) -> dict[str, Any]:
