@@ -126,6 +126,16 @@ def test_the_clip_form(tmp_path: Path) -> None:
     assert not graph.states
 
 
+def test_a_clip_of_larger_frames(tmp_path: Path) -> None:
+    """The head at every place, as in the 30-view protocol (256 px after training on 224)."""
+    kind = checkpoint()
+    contract = kind.preprocessing.model_copy(update={"height": 64, "width": 64})
+    larger = Checkpoint(kind.model, contract)
+    record = export(larger, tmp_path / "b", ExportOptions(form="clip"))
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+
+
 def test_non_local_blocks_have_clips_only(tmp_path: Path) -> None:
     kind = checkpoint(nonlocal_blocks=((), (), (0,), ()))
     record = export(kind, tmp_path / "b", ExportOptions(("onnx",), form="clip"))

@@ -224,6 +224,12 @@ class Head(nn.Module):
         logits: Tensor = self.classify(self.dropout(torch.cat(means, -1)))
         return logits
 
+    def placed(self, maps: list[Tensor], side: int) -> Tensor:
+        """Maps [B, C, h, w] -> [B, classes]: logarithms of the mean over all windows' softmax."""
+        windows = [F.avg_pool2d(x, side, 1).flatten(2).transpose(1, 2) for x in maps]
+        scores: Tensor = self.forward(windows).softmax(-1)
+        return scores.mean(1).log()
+
 
 class SlowFast(VideoModel):
     """A SlowFast classifier; pathways in the order of `arch.pathways`."""

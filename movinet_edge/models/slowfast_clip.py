@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from movinet_edge.models.slowfast_table import normalised
+from movinet_edge.models.slowfast_table import head_side, normalised
 from movinet_edge.streaming.layers import DelayLine, StreamBuffer
 
 if TYPE_CHECKING:
@@ -67,17 +66,16 @@ def clip_features(model: SlowFast, x: Tensor, slow_index: Sequence[int]) -> list
     return [features[pathway] for pathway in arch.pathways]
 
 
-def clip_logits(model: SlowFast, x: Tensor, slow_index: Sequence[int]) -> Tensor:
+def clip_logits(
+    model: SlowFast, x: Tensor, slow_index: Sequence[int], places: bool = True
+) -> Tensor:
     """Logits of a clip, [B, 1, classes].
 
-    In evaluation the head looks at every place where its training window fits, as PySlowFast's
-    fully convolutional head does: softmax there, then the mean, of which these are logarithms.
+    In evaluation, on larger frames than in training, the head looks at every place (unless told
+    otherwise) where its window fits, as PySlowFast's fully convolutional head does.
     """
     features = clip_features(model, x, slow_index)
-    side = max(model.arch.resolution // 32, 1)
-    height, width = features[0].shape[-2:]
-    if model.training or height <= side or width <= side:
-        return model.head([part.mean((1, 3, 4))[:, None] for part in features])
-    places = [F.avg_pool2d(part.mean(1), side, 1).flatten(2).mT for part in features]
-    logits = model.head(places)  # [B, places, classes]
-    return (logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1]))[:, None]
+    side = head_side(model.arch)
+    if places and not model.training and min(features[0].shape[-2:]) > side:
+        return model.head.placed([part.mean(1) for part in features], side)[:, None]
+    return model.head([part.mean((1, 3, 4))[:, None] for part in features])

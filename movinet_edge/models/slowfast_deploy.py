@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movinet_edge.models.slowfast import Head, Lateral, NonLocal, PathwayNet, Pool, SlowFast
-from movinet_edge.models.slowfast_table import Pathway, normalised
+from movinet_edge.models.slowfast_table import Pathway, head_side, normalised
 from movinet_edge.models.slowfast_timing import PLACES, timing
 from movinet_edge.streaming.deploy import (
     NEW,
@@ -221,6 +221,10 @@ class DeployClip(nn.Module):
             chosen = torch.cat([x[i : i + 1] for i in self.slow_index])
             clock = ClipStepClock(self.arch.alpha, fast)
             features["slow"] = self.nets["slow"](clock, chosen)[-1]
+        side = head_side(self.arch)
+        if min(next(iter(features.values())).shape[-2:]) > side:
+            maps = [features[p].mean(0, keepdim=True) for p in self.arch.pathways]
+            return self.head.placed(maps, side)
         means = []
         for pathway in self.arch.pathways:
             each = io.spatial_mean(features[pathway])

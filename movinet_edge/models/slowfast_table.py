@@ -150,6 +150,11 @@ class SlowFastArch(ModelArch):
         return [i * (frames - 1) // (count - 1) for i in range(count)]
 
 
+def head_side(arch: SlowFastArch) -> int:
+    """Side of the last features in training: all convolutions round up."""
+    return -(-arch.resolution // 32)
+
+
 Fields = dict[str, object]
 
 R101: Fields = {

@@ -184,6 +184,12 @@ class GraphRunner:
         """What it hands to other graphs."""
         return frozenset(self._written)
 
+    @property
+    def feature_bytes(self) -> int:
+        """Memory of what it hands to other graphs."""
+        rings = self._written.values()
+        return sum(buffer.array.nbytes for ring in rings for buffer in ring.buffers)
+
     def reset(self) -> None:
         """Forget the stream, and what was handed to other graphs."""
         self.steps = 0
