@@ -12,10 +12,13 @@ import numpy as np
 from torch import nn
 
 from movinet_edge.bundle import MANIFEST
-from movinet_edge.models.movinet_table import published_arch
+from movinet_edge.models.movinet_table import MoViNetArch, published_arch
+from movinet_edge.models.registry import MODELS
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.deploy import Part, StateSpec, tensor_name
+
+MOVINETS = {name: arch for name, arch in MODELS.items() if isinstance(arch, MoViNetArch)}
 
 
 def edited(source: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:

@@ -20,6 +20,7 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+from tests.bundles import MOVINETS
 from tests.conftest import seeded_checkpoint
 
 Weights = dict[str, Tensor]
@@ -160,10 +161,10 @@ def test_plain_safetensors(tmp_path: Path) -> None:
     same_answers(model, checkpoint.model)
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(MOVINETS))
 def test_architecture_is_inferred_from_shapes(name: str, tmp_path: Path) -> None:
     with torch.device("meta"):
-        weights = MoViNet(MODELS[name]).state_dict()
+        weights = MoViNet(MOVINETS[name]).state_dict()
     from movinet_edge.checkpoints.infer import infer_arch
 
     assert infer_arch(weights, name, {}, {}) == MODELS[name]

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.movinet import MoViNet
-from movinet_edge.models.movinet_table import MoViNetArch, published_arch
-from movinet_edge.models.registry import MODELS, deploy_body, seeded_model
+from movinet_edge.models.movinet_table import published_arch
+from movinet_edge.models.registry import deploy_body, seeded_model
 from movinet_edge.streaming.deploy import NEW, FormName, Layout, tensor_name
 from movinet_edge.streaming.spec import describe
-from tests.bundles import lone
+from tests.bundles import MOVINETS, lone
 
 SPELLINGS: list[dict[str, object]] = [
     {},
@@ -102,9 +102,9 @@ def test_the_spelling_for_integers_is_exact(changes: dict[str, object], equalise
         assert relative_error(out[LOGITS], expected) < 1e-4
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(MOVINETS))
 def test_every_model_folds(name: str) -> None:
-    arch: MoViNetArch = MODELS[name]
+    arch = MOVINETS[name]
     model, side = seeded_model(arch), (48, 48)
     x = torch.rand(1, 4, 3, *side)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_uint8_and_softmax_inside_the_graph() -> None:
 
 
 def test_tensor_names_are_identifiers_and_unique() -> None:
-    for arch in MODELS.values():
+    for arch in MOVINETS.values():
         if arch.causal:
             with torch.device("meta"):
                 model = MoViNet(arch)

@@ -18,6 +18,7 @@ from movinet_edge.export.verify import verify_bundle
 from movinet_edge.export.verify_record import GraphFacts, VerifyRecord
 from movinet_edge.models.registry import MODELS
 from movinet_edge.runtime import Stream
+from tests.bundles import MOVINETS
 from tests.conftest import BundleFactory, seeded_checkpoint
 
 ONNX = ExportOptions(formats=("onnx",), verify=False)
@@ -80,7 +81,7 @@ def test_base_model_as_clip(bundles: BundleFactory) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["fresh", "carry"])
-@pytest.mark.parametrize("model", [name for name, arch in MODELS.items() if arch.causal])
+@pytest.mark.parametrize("model", [name for name, arch in MOVINETS.items() if arch.causal])
 def test_every_stream_model_in_both_forms(model: str, form: str, bundles: BundleFactory) -> None:
     """All properties on both engines; the three largest at a smaller frame size."""
     side = None if model[9:11] in ("a0", "a1", "a2") else 96

@@ -16,6 +16,7 @@ from movinet_edge.models.movinet_table import MoViNetArch, published_arch
 from movinet_edge.models.registry import MODELS, arch_from_record, named_arch, seeded_model
 from movinet_edge.streaming.spec import describe, initial_state
 from movinet_edge.streaming.state import CLOCK, State
+from tests.bundles import MOVINETS
 
 # Trainable parameters, MMAC of one frame, and all state bytes, as published or derived from the
 # official models' tables (states there count a 4-byte frame counter per pool and encoding).
@@ -33,15 +34,15 @@ TABLE = {
     "movinet-a4-base": (11_349_463, 103850 / 80, 0, 47),
     "movinet-a5-base": (18_650_523, 277490 / 120, 0, 59),
 }
-STREAMS = [name for name, arch in MODELS.items() if arch.causal]
+STREAMS = [name for name, arch in MOVINETS.items() if arch.causal]
 SIDE = 64
 
 
 def test_facts_equal_the_tables() -> None:
-    facts = {row["model"]: row for row in all_model_facts()}
+    facts = {row["model"]: row for row in all_model_facts() if row["model"] in MOVINETS}
     assert set(facts) == set(TABLE)
     for name, (parameters, mmacs, state_bytes, layers) in TABLE.items():
-        row, arch = facts[name], MODELS[name]
+        row, arch = facts[name], MOVINETS[name]
         assert row["parameters"] == parameters
         assert row["macs_per_frame"] / 1e6 == pytest.approx(mmacs, rel=0.01)
         assert len(arch.table.layers()) == layers
@@ -151,7 +152,7 @@ def test_training_mode_drops_paths_and_learns() -> None:
 
 
 def test_architecture_record_round_trip() -> None:
-    for arch in MODELS.values():
+    for arch in MOVINETS.values():
         assert arch_from_record(arch.model_dump()) == arch
     with pytest.raises(ValueError, match="variant"):
         MoViNetArch(variant="a9")  # type: ignore[arg-type]
