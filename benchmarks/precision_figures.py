@@ -113,25 +113,36 @@ def drift_table() -> str:
 
 
 def draw_precisions(path: Path) -> None:
-    """Accuracy lost over the time of a step; the area of a mark is the file's size."""
-    with chart(path, (8, 4.2)) as axes:
+    """A row for each precision: times as marks, whose area is the file's size; accuracy beside."""
+    rows = [row for row in ROWS if row != "fp32 after --qat"]
+    with chart(path, (8, 3.8)) as axes:
         for mark, (cpu, folder) in zip(MARKS, machines().items(), strict=False):
             for engine in ENGINES:
-                base = accuracy("fp32", engine)
-                for row in ROWS:
-                    record, time = accuracy(row, engine), ratio(row, engine, folder)
-                    if time is None:
-                        continue
-                    lost = 100 * (base.top1 - record.top1)
-                    area = 400 * record.weights_bytes / base.weights_bytes
-                    label = f"{NAMES[engine]}, {cpu}" if row == "fp32" else None
-                    style = {"alpha": 0.55, "color": COLOURS[engine], "marker": mark}
-                    axes.scatter(time, lost, s=area, label=label, **style)
-                    if row != "fp32 after --qat":
-                        axes.annotate(row, (time, lost), (3, 3), textcoords="offset points")
+                full = accuracy("fp32", engine).weights_bytes
+                timed = [(y, ratio(row, engine, folder)) for y, row in enumerate(rows)]
+                found = [(time, y) for y, time in timed if time is not None]
+                axes.scatter(
+                    *zip(*found, strict=True),
+                    s=[300 * accuracy(rows[y], engine).weights_bytes / full for _, y in found],
+                    color=COLOURS[engine],
+                    marker=mark,
+                    alpha=0.6,
+                    label=f"{NAMES[engine]}, {cpu}",
+                )
+        axes.set_yticks(range(len(rows)), [f"{row}\n{_lost(row)}" for row in rows])
         axes.invert_yaxis()
-        axes.margins(0.15)
+        axes.margins(y=0.12)
         axes.set_xlabel("step of A0 relative to fp32 on the same engine and processor")
-        axes.set_ylabel("points of top-1 lost")
-        axes.set_title("Precisions: accuracy, time and (area) size", loc="left")
-        axes.legend(frameon=False)
+        axes.set_title("Precisions: time, (area) size and accuracy", loc="left")
+        axes.grid(axis="x", alpha=0.3)
+        legend = axes.legend(frameon=False, bbox_to_anchor=(1, 1))
+        for handle in legend.legend_handles:
+            handle.set_sizes([40])
+
+
+def _lost(row: str) -> str:
+    """What a precision loses against floats, on the engine where it loses more."""
+    if row == "fp32":
+        return f"top-1 {100 * accuracy(row, ENGINES[0]).top1:.1f} %"
+    lost = max(accuracy("fp32", e).top1 - accuracy(row, e).top1 for e in ENGINES)
+    return f"{abs(100 * lost):.1f} points less"
