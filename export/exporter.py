@@ -156,9 +156,7 @@ def refuse_int8(arch: ModelArch) -> None:
     """Raise `BadInput` where static int8 does not go with the model."""
     if not arch.streams:
         raise BadInput(f"int8 is for streams, and {arch.name} sees whole clips; take dynamic")
-    if not isinstance(arch, MoViNetArch):
-        raise BadInput(f"int8 of {arch.name} is not supported; take --precision dynamic")
-    if arch.positional_encoding:
+    if isinstance(arch, MoViNetArch) and arch.positional_encoding:
         raise BadInput(
             "int8 of models with positional encodings is not supported; take --precision dynamic"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from movinet_edge.bundle import (
 from movinet_edge.checkpoints.native import Checkpoint, write_checkpoint
 from movinet_edge.export.calibration import Stream
 from movinet_edge.export.equalising import equalised_scales
+from movinet_edge.export.feeds import Feed
 from movinet_edge.export.model_files import (
     LAYOUTS,
     SUFFIX,
@@ -33,6 +35,7 @@ from movinet_edge.export.model_files import (
 from movinet_edge.export.profiles import PROFILES
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.registry import deploy_parts
 from movinet_edge.streaming.deploy import VALID, FormName, Part, StateSpec
@@ -89,13 +92,14 @@ def write_graphs(
     states = describe(stream, size).states if frames == 1 else ()
     torch_file = _torch_file(path, states, frames, arch, size, flags=any(p.flags for p in parts))
     scales = options.equalise or {}
-    if streams and options.equalise is None:
+    if streams and options.equalise is None and isinstance(checkpoint.model, MoViNet):
         scales = equalised_scales(checkpoint, streams, progress)
     recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None)
     graphs = []
-    for part in parts:
+    for number, part in enumerate(parts):
         called = name if len(parts) == 1 else part.name
-        files = _part_files(part, called, checkpoint, folder, options, recipe, scales, progress)
+        steps = partial(_steps, parts[: number + 1], checkpoint, options, scales)
+        files = _part_files(steps, called, checkpoint, folder, options, recipe, progress)
         own = [torch_file] if len(parts) == 1 else []
         graphs.append(_graph(called, options, frames, part.macs, part.states, [*own, *files]))
     if len(parts) > 1:
@@ -125,41 +129,62 @@ def _graph(
 
 
 def _part_files(
-    part: Part,
+    steps: Callable[[FormatName, bool], list[StepModule]],
     name: str,
     checkpoint: Checkpoint,
     folder: Path,
     options: ExportOptions,
     recipe: Recipe,
-    scales: Mapping[str, Tensor],
     progress: Progress,
 ) -> list[ModelFile]:
-    """The files of one graph in every format and precision."""
-    arch, contract = checkpoint.arch, checkpoint.preprocessing
-    profile = PROFILES[options.profile]
+    """The files of the last of `steps` in every format and precision."""
     files: list[ModelFile] = []
     for fmt in dict.fromkeys(options.formats):
-        config = StepConfig(
-            options.form,
-            LAYOUTS[fmt],
-            (contract.height, contract.width),
-            options.frames(arch),
-            arch.causal,
-            options.in_graph_preprocess,
-            options.softmax,
-            profile.separate,
-        )
-
-        def step(integers: bool, config: StepConfig = config) -> StepModule:
-            body = part.body()
-            if (integers or profile.integers) and isinstance(body, DeployMoViNet):
-                body.fold(scales if integers else {})
-            return StepModule(body, part, config).eval()
-
-        writer = FormatFiles(name, fmt, step, folder, _metadata(checkpoint), recipe, progress)
+        own = recipe
+        before = steps(fmt, False)
+        if len(before) > 1 or before[0].part.flags:
+            fed = [Feed(before, stream) for stream in recipe.streams]
+            own = replace(recipe, streams=fed)
+        step = partial(_last, steps, fmt)
+        writer = FormatFiles(name, fmt, step, folder, _metadata(checkpoint), own, progress)
         made = writer.write(dict.fromkeys(options.precisions))
         files += [file.model_copy(update={"profile": options.profile}) for file in made]
     return files
+
+
+def _last(
+    steps: Callable[[FormatName, bool], list[StepModule]], fmt: FormatName, integers: bool
+) -> StepModule:
+    return steps(fmt, integers)[-1]
+
+
+def _steps(
+    parts: Sequence[Part],
+    checkpoint: Checkpoint,
+    options: ExportOptions,
+    scales: Mapping[str, Tensor],
+    fmt: FormatName,
+    integers: bool,
+) -> list[StepModule]:
+    """Modules to convert to a format, spelt for integers or not."""
+    contract, profile = checkpoint.preprocessing, PROFILES[options.profile]
+    config = StepConfig(
+        options.form,
+        LAYOUTS[fmt],
+        (contract.height, contract.width),
+        options.frames(checkpoint.arch),
+        checkpoint.arch.causal,
+        options.in_graph_preprocess,
+        options.softmax,
+        profile.separate,
+    )
+    modules = []
+    for part in parts:
+        body = part.body()
+        if (integers or profile.integers) and isinstance(body, DeployMoViNet):
+            body.fold(scales if integers else {})
+        modules.append(StepModule(body, part, config).eval())
+    return modules
 
 
 def _calibration(

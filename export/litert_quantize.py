@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from ai_edge_quantizer.recipe import TFLOperationName as Op
 
 from movinet_edge.bundle import Quantization
 from movinet_edge.errors import BadInput
+from movinet_edge.export.feeds import Carried, Inputs, named
 from movinet_edge.export.litert_graph import LitertGraph, Operator
 from movinet_edge.export.step_module import FRAME
 from movinet_edge.runtime.quiet import quiet
@@ -31,7 +31,7 @@ from movinet_edge.streaming.deploy import NEW, StateSpec
 from movinet_edge.streaming.state import CLOCK
 
 Ranges = dict[int, tuple[float, float]]  # by the number of a tensor
-Streams = Sequence[Iterable[np.ndarray]]
+Streams = Sequence[Iterable[np.ndarray | Inputs]]
 # Where x * relu6(x + 3) begins to be constant, for x and for x divided by a scale of at least 3.
 CONSTANT_BELOW = {"ADD": -3.0, "DEPTHWISE_CONV_2D": -1.0}
 
@@ -82,7 +82,8 @@ def static(
 
     Args:
         source: the float file, hard-swish respelt (`fold` of the deploy form).
-        streams: videos to calibrate on, each its frames float32 [1, H, W, 3] in [0, 1] in order.
+        streams: videos to calibrate on, each its frames float32 [1, H, W, 3] in [0, 1] in order,
+            or all inputs but the states by name.
         rules: the states of the graph (none: whole clips).
         keep_float: which operators stay float, by their module's path (``body/b1_l0/expand``).
 
@@ -91,7 +92,8 @@ def static(
     """
     graph = LitertGraph(source)
     ranges = tied(graph, clipped(graph, observe(source, streams, rules)), rules)
-    ranges[graph.inputs[FRAME]] = (0.0, 1.0)
+    if FRAME in graph.inputs:
+        ranges[graph.inputs[FRAME]] = (0.0, 1.0)
     floats = over_time(graph, rules)
     floats |= vectors(graph)
     quantizer = Quantizer(str(source))
@@ -136,36 +138,21 @@ def observe(source: Path, streams: Streams, rules: Sequence[StateSpec]) -> Range
     tensors, inputs, outputs = graph.activations(), graph.inputs, graph.outputs
     low, high = (np.full(len(tensors), sign * np.inf) for sign in (1, -1))
     for stream in streams:
-        for tensor in inputs.values():
-            interpreter.set_tensor(tensor, np.zeros_like(interpreter.get_tensor(tensor)))
-        states = {n: interpreter.get_tensor(t) for n, t in inputs.items() if n != FRAME}
-        for frame in stream:
-            interpreter.set_tensor(inputs[FRAME], frame)
-            for name, value in states.items():
+        zeros = {n: np.zeros_like(interpreter.get_tensor(t)) for n, t in inputs.items()}
+        states = Carried(rules, zeros)
+        for item in stream:
+            for name, value in {**named(item), **states.inputs()}.items():
                 interpreter.set_tensor(inputs[name], value)
             interpreter.invoke()
             values = [interpreter.get_tensor(t) for t in tensors]
             low = np.minimum(low, [v.min() for v in values])
             high = np.maximum(high, [v.max() for v in values])
-            rotate(states, {n: interpreter.get_tensor(t) for n, t in outputs.items()}, rules)
+            states.take({n: interpreter.get_tensor(t) for n, t in outputs.items()})
     if np.isinf(low).all():
         raise BadInput("there are no frames to calibrate on; give videos with --calibrate")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         raise BadInput("the model gives NaN or infinity on the calibration videos; retrain it")
     return {t: (float(a), float(b)) for t, a, b in zip(tensors, low, high, strict=True)}
-
-
-def rotate(
-    states: dict[str, np.ndarray], outputs: dict[str, np.ndarray], rules: Sequence[StateSpec]
-) -> None:
-    """Carry the states of a fresh or carry form to the next step, in place."""
-    for rule in rules:
-        new = rule.carry_input + NEW
-        value = outputs[new if new in outputs else rule.carry_input]
-        slots = [name for name in rule.fresh_inputs if name in states] or [rule.carry_input]
-        for older, newer in pairwise(slots):
-            states[older] = states[newer]
-        states[slots[-1]] = value
 
 
 def clipped(graph: LitertGraph, ranges: Ranges) -> Ranges:
@@ -261,7 +248,8 @@ def _open_ends(path: Path, rules: Sequence[StateSpec]) -> None:
             copies = [op for op in graph.users(tensor) if listed.intersection(op.outputs)]
             graph.move_output(name, tensor, copies[0].outputs[0])
             graph.remove([op for op in copies if not graph.is_used(op.outputs[0])])
-    _open(graph, [FRAME], [])
+    if FRAME in graph.inputs:
+        _open(graph, [FRAME], [])
     for rule in rules:
         if rule.rule == "shift":
             names = rule.fresh_inputs, [rule.carry_input], [rule.carry_input + NEW]

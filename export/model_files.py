@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -77,7 +77,7 @@ SIMPLE: dict[Precision, str] = {
 class Recipe:
     """What integer activations need: videos, and what to spell in another way or leave out."""
 
-    streams: Sequence[Iterable[object]] = ()
+    streams: Sequence[Iterable[Any]] = ()
     calibration: Calibration | None = None
 
     def floats(self) -> Floats:

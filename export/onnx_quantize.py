@@ -13,6 +13,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from movinet_edge.bundle import Quantization
 from movinet_edge.errors import BadInput
+from movinet_edge.export.feeds import Carried, Inputs, named
 from movinet_edge.export.onnx_graph import OnnxGraph
 from movinet_edge.export.step_module import FRAME, LOGITS
 from movinet_edge.runtime.ort import session_options
@@ -20,12 +21,12 @@ from movinet_edge.runtime.quiet import quiet
 from movinet_edge.streaming.deploy import NEW, StateSpec
 from movinet_edge.streaming.state import CLOCK
 
-Video = Iterable[NDArray[np.float32]]
+Video = Iterable[NDArray[np.float32] | Inputs]
 Ranges = dict[str, tuple[float, float]]
 
 # What ONNX Runtime computes in 8-bit integers. Means over the frame are not among it.
 INTEGER = (
-    *("Conv", "Gemm", "MatMul", "Add", "Mul", "Clip", "Sigmoid", "Concat"),
+    *("Conv", "Gemm", "MatMul", "Add", "Mul", "Clip", "Relu", "Sigmoid", "Concat"),
     *("AveragePool", "MaxPool", "Transpose", "Reshape", "Unsqueeze", "Squeeze"),
     *("Pad", "Slice", "Split"),
 )
@@ -115,7 +116,7 @@ def static(
     Args:
         source: a step model whose hard-swishes are folded (`DeployMoViNet.fold`); others would
             be computed in float.
-        streams: of frames as `observe` takes them; hundreds of frames altogether.
+        streams: as `observe` takes them; hundreds of frames altogether.
         rules: the model's states.
         keep_float: nodes, by name, to leave in float.
 
@@ -142,8 +143,8 @@ def observe(model: onnx.ModelProto, streams: Sequence[Video], rules: Sequence[St
 
     Args:
         model: a step model in float32, fresh or carry form.
-        streams: each of frames [1, height, width, 3] in [0, 1], in order; every one begins with
-            empty states.
+        streams: each of frames [1, height, width, 3] in [0, 1], or of all inputs but the states by
+            name, in order; every one begins with empty states.
         rules: the model's states.
 
     Raises:
@@ -157,17 +158,21 @@ def observe(model: onnx.ModelProto, streams: Sequence[Video], rules: Sequence[St
         session_options(threads=1),  # the same ranges on every machine of a kind
         providers=["CPUExecutionProvider"],
     )
-    shapes = {i.name: tuple(i.shape) for i in session.get_inputs() if i.name != FRAME}
-    bytes_in = session.get_inputs()[0].type == "tensor(uint8)"
+    entering = {i.name: i for i in session.get_inputs()}
+    bytes_in = FRAME in entering and entering[FRAME].type == "tensor(uint8)"
     names = [o.name for o in session.get_outputs()]
     ranges: Ranges = {}
     for video in streams:
-        states = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        for frame in video:
-            image = np.round(frame * 255).astype(np.uint8) if bytes_in else frame
-            values = dict(zip(names, session.run(names, {FRAME: image, **states}), strict=True))
-            _widen(ranges, values | states | ({} if bytes_in else {FRAME: frame}))
-            _rotate(states, values, rules)
+        zeros = {name: np.zeros(i.shape, np.float32) for name, i in entering.items()}
+        carried = Carried(rules, zeros)
+        for item in video:
+            given = dict(named(item)) | carried.inputs()
+            fed = given
+            if bytes_in:
+                fed = given | {FRAME: np.round(given.pop(FRAME) * 255).astype(np.uint8)}
+            values = dict(zip(names, session.run(names, fed), strict=True))
+            _widen(ranges, values | given)
+            carried.take(values)
     if not ranges:
         raise BadInput("there are no frames to calibrate with; give at least one video")
     return ranges
@@ -293,25 +298,15 @@ def _inputs(state: StateSpec, names: Iterable[str]) -> list[str]:
     return [state.carry_input] if state.carry_input in names else state.fresh_inputs
 
 
-def _rotate(
-    states: dict[str, NDArray[np.float32]],
-    values: Mapping[str, NDArray[np.float32]],
-    rules: Sequence[StateSpec],
-) -> None:
-    for state in rules:
-        names = _inputs(state, states)
-        newer = [*(states[name] for name in names[1:]), values[state.carry_input + NEW]]
-        states.update(zip(names, newer, strict=True))
-
-
 def _qdq(original: OnnxGraph, ranges: Ranges, floats: set[str]) -> OnnxGraph:
     """ONNX Runtime's quantizer with given ranges: Q and DQ around all nodes but `floats`."""
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import TensorData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-    low, high = ranges.get(FRAME, (0.0, 1.0))
-    ranges = ranges | {FRAME: (min(low, 0.0), max(high, 1.0))}
+    if FRAME in original.inputs:
+        low, high = ranges.get(FRAME, (0.0, 1.0))
+        ranges = ranges | {FRAME: (min(low, 0.0), max(high, 1.0))}
     model = onnx.ModelProto()
     model.CopyFrom(original.model)
     # ONNX Runtime cannot make products exact (`session_options`) where two nodes share a weight.
