@@ -35,7 +35,9 @@ class Stream:
         return len(self.images)
 
 
-def calibration_streams(source: Path, contract: Preprocessing, frames: int) -> list[Stream]:
+def calibration_streams(
+    source: Path, contract: Preprocessing, frames: int, delay: int = 0
+) -> list[Stream]:
     """About `frames` frames of videos at the model's frame rate and size.
 
     Videos are taken in a fixed random order, so that classes mix, and of each no more than twice
@@ -44,13 +46,14 @@ def calibration_streams(source: Path, contract: Preprocessing, frames: int) -> l
     Args:
         source: a video, a folder with videos anywhere below, or a list (.txt, .csv); of a data set
             with splits the videos to train on.
+        delay: of the model's answers, in frames; videos are taken beyond it.
 
     Raises:
         BadInput: there are no videos, or too few frames.
     """
     paths = _videos(source)
     order = np.random.default_rng(0).permutation(len(paths))
-    share, streams, count = max(16, 2 * frames // len(paths)), [], 0
+    share, streams, count = max(16 + 2 * delay, 2 * frames // len(paths)), [], 0
     for number in order:
         try:
             images = _images(paths[number], contract, min(share, frames - count))

@@ -23,8 +23,9 @@ STEPS = 6
 # Relative; an engine may add up in another order when the later frames of a clip are others.
 PREFIX_TOLERANCE = 1e-5
 
-# How much states are changed, in turn: in 8 bits a small change may be rounded away.
-DISTURBANCES = (1.0, 10.0, 100.0)
+# How much states are changed, in turn: in 8 bits a small change may be rounded away, and a value at
+# the end of its range goes one way only.
+DISTURBANCES = (1.0, -1.0, 10.0, 100.0)
 
 Outcome = tuple[bool, str]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
+from movinet_edge.data.motion import MotionConfig, make_motion
 from movinet_edge.export.exporter import ExportOptions, export
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
@@ -106,3 +107,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "a0.safetensors"
     save_checkpoint(seeded_checkpoint(MODELS["movinet-a0-stream"], 64), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set of motion videos, ten of each class."""
+    out = tmp_path_factory.mktemp("motion") / "videos"
+    make_motion(MotionConfig(per_class=10, size=80, seed=5), out, jobs=2)
+    return out

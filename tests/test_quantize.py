@@ -10,7 +10,6 @@ import pytest
 from movinet_edge.bundle import Bundle, ModelFile
 from movinet_edge.checkpoints.importer import read_checkpoint
 from movinet_edge.cli.options import PrecisionName
-from movinet_edge.data.motion import MotionConfig, make_motion
 from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
@@ -25,13 +24,6 @@ from tests.commands import Command, Refused
 PRECISIONS = tuple(name.value for name in PrecisionName)
 ENGINES = ("litert", "litert-interpreter", "onnxruntime")
 SHIPPED = "motion-a0-stream"
-
-
-@pytest.fixture(scope="module")
-def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("motion") / "videos"
-    make_motion(MotionConfig(per_class=10, size=80, seed=5), out, jobs=2)
-    return out
 
 
 @pytest.fixture(scope="module")

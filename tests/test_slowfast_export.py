@@ -19,6 +19,7 @@ from movinet_edge.models.slowfast_timing import timing
 from movinet_edge.runtime import Stream
 from tests.bundles import clip, logits_of
 from tests.commands import movinet_edge
+from tests.videos import encode_video
 
 SIDE = 32
 
@@ -151,7 +152,7 @@ def test_non_local_blocks_have_clips_only(tmp_path: Path) -> None:
     [
         ({"form": "carry"}, "--form fresh"),
         ({"profile": "nnapi"}, "--profile cpu"),
-        ({"precisions": ("int8",)}, "--precision dynamic"),
+        ({"precisions": ("int8",)}, "--calibrate"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, options: dict[str, object], sentence: str) -> None:
@@ -165,6 +166,21 @@ def test_smaller_precisions(tmp_path: Path) -> None:
     record = export(checkpoint(causal=True), tmp_path / "b", options)
     assert record is not None
     assert record.holds, [check for check in record.checks if not check.holds]
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["delayed", "causal"])
+def test_static_int8(tmp_path: Path, causal: bool) -> None:
+    """Calibrated graph by graph on what the graphs before it give; states are raw integers."""
+    video = encode_video(tmp_path / "v.mp4", clip(150, 48, 48), rate=15)
+    options = ExportOptions(("onnx",), precisions=("fp32", "int8"), calibrate=video)
+    record = export(checkpoint(causal=causal), tmp_path / "b", options)
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+    for graph in Bundle(tmp_path / "b").manifest.graphs:
+        for file in graph.files:
+            if file.precision == "int8":
+                raw = {s.state for s in file.inputs if s.dtype == "uint8" and s.role == "state"}
+                assert raw == {s.name for s in graph.states if s.rule == "shift"}
 
 
 def test_export_and_inspect_tell_the_delay(delayed: Path) -> None:

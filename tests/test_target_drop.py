@@ -10,7 +10,6 @@ import pytest
 from movinet_edge.bundle import Bundle, ModelFile, Precision
 from movinet_edge.checkpoints.importer import read_checkpoint
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
-from movinet_edge.data.motion import MotionConfig, make_motion
 from movinet_edge.errors import BadInput
 from movinet_edge.export.graph_files import ExportOptions
 from movinet_edge.export.sensitivity import SensitivityReport
@@ -21,13 +20,6 @@ from tests.stretched import stretch
 
 SHIPPED = Path("motion-a0-stream")
 SITES = ("blocks.b0_l0.expand", "blocks.b1_l1.spatial", "blocks.b2_l1.temporal")
-
-
-@pytest.fixture(scope="module")
-def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("motion") / "videos"
-    make_motion(MotionConfig(per_class=10, size=80, seed=5), out, jobs=2)
-    return out
 
 
 @pytest.fixture(scope="module")
