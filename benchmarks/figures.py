@@ -20,6 +20,8 @@ from movinet_edge.benchmarks.precision_figures import (
     precision_table,
 )
 from movinet_edge.benchmarks.record import Measurement, Report
+from movinet_edge.benchmarks.slowfast import draw_streaming, streaming_table
+from movinet_edge.benchmarks.slowfast_motion import motion_table as slowfast_table
 from movinet_edge.benchmarks.training_figures import (
     draw_memory,
     draw_protocols,
@@ -36,6 +38,8 @@ MOTION = "<!-- motion: begin -->", "<!-- motion: end -->"
 PRECISIONS = "<!-- precisions: begin -->", "<!-- precisions: end -->"
 SUPPORT = "<!-- support: begin -->", "<!-- support: end -->"
 ERRORS = "<!-- errors: begin -->", "<!-- errors: end -->"
+STREAMING = "<!-- streaming: begin -->", "<!-- streaming: end -->"
+TWO_RATES = "<!-- slowfast-motion: begin -->", "<!-- slowfast-motion: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -166,6 +170,9 @@ def main() -> None:
     cells = matrices()
     write_table(SUPPORT, support_table(cells))
     write_table(ERRORS, errors_table(cells), "docs/quantization.md")
+    write_table(STREAMING, streaming_table(), "docs/slowfast.md")
+    write_table(TWO_RATES, slowfast_table(), "docs/slowfast.md")
+    draw_streaming(FIGURES / "slowfast.svg")
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 
