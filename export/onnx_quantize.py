@@ -85,18 +85,26 @@ def dynamic(source: Path, target: Path) -> None:
     Raises:
         BadInput: weights that are not finite.
     """
+    original = _read(source)
+    _dense(original.model, target)
+    OnnxGraph.read(target).write(target, original.model)
+
+
+def _dense(model: onnx.ModelProto, target: Path, floats: Iterable[str] = ()) -> None:
+    """Write `model` with its dense layers, but for the nodes `floats`, in 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    original = _read(source)
+    copy = onnx.ModelProto()  # of a path it would write beside the source
+    copy.CopyFrom(model)
     with quiet():
         quantize_dynamic(
-            onnx.load(source),  # of a path it would write beside the source
+            copy,
             target,
             op_types_to_quantize=["MatMul"],  # a Gemm becomes one, and an Add
+            nodes_to_exclude=[f"{name}{end}" for name in floats for end in ("", "_MatMul")],
             per_channel=True,
             weight_type=QuantType.QInt8,
         )
-    OnnxGraph.read(target).write(target, original.model)
 
 
 def static(
@@ -107,6 +115,9 @@ def static(
     keep_float: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, Quantization]:
     """Activations in uint8 by the ranges seen on `streams`, weights in int8 per output channel.
+
+    Dense layers round their inputs step by step instead, as those of `dynamic` do: one clip beyond
+    the ranges would be cut off in all that comes after.
 
     In `target` the frame and the stream states are uint8, each state with one scale and zero
     point for its past, its newest frame and its window, so that hosts keep them as they are. The
@@ -130,11 +141,13 @@ def static(
     ranges = observe(original.model, streams, rules)
     clip(original, ranges)
     tie(original, ranges, rules)
-    floats = float_nodes(original, rules, keep_float)
+    kept = {node.name for node in original.nodes if keep_float(node.name)}
+    floats = float_nodes(original, rules, keep_float) | vectors(original)
     graph = _qdq(original, ranges, floats)
     _strip(graph, _raw_states(graph, rules), floats)
     _bypass(graph, floats)
-    graph.write(target, original.model)
+    _dense(graph.model, target, kept)
+    OnnxGraph.read(target).write(target, original.model)
     return quantization(target)
 
 
@@ -232,6 +245,14 @@ def float_nodes(
         for node in graph.nodes
         if node.op_type not in INTEGER or keep_float(node.name) or paths.intersection(node.output)
     }
+
+
+def vectors(graph: OnnxGraph) -> set[str]:
+    """Names of the nodes without space: dense layers, and what lies between and behind them."""
+    inferred = onnx.shape_inference.infer_shapes(graph.model).graph
+    values = [*inferred.value_info, *inferred.output]
+    flat = {v.name for v in values if len(v.type.tensor_type.shape.dim) <= 2}
+    return {node.name for node in graph.nodes if flat.issuperset(node.output)}
 
 
 def quantization(path: Path) -> dict[str, Quantization]:
