@@ -167,7 +167,7 @@ def test_static(form: str, models: Models, tmp_path: Path) -> None:
     fresh = video(9)
     reference = run(source, fresh)
     logits = run(target, fresh)
-    assert cosine(logits, reference) > 0.85
+    assert cosine(logits, reference) > 0.8  # of untrained weights
     kind, makers = types(target), OnnxGraph.read(target).makers()
     assert raw[FRAME].zero_point == 0
     assert raw[FRAME].scale == pytest.approx(1 / 255)
@@ -188,10 +188,11 @@ def test_static(form: str, models: Models, tmp_path: Path) -> None:
 
 
 def test_static_leaves_nothing_else_in_float(models: Models, tmp_path: Path) -> None:
+    """Dense layers and the vectors between them are as those of `dynamic`."""
     static(models(fold=True), tmp_path / "q.onnx", VIDEOS[:1], states())
     found = kinds(optimised(tmp_path / "q.onnx", tmp_path))
-    assert {"QLinearConv", "QLinearMul", "QGemm"} <= found
-    assert not found & {"Conv", "FusedConv", "Gemm", "FusedGemm", "Concat", "HardSigmoid"}
+    assert {"QLinearConv", "QLinearMul", "DynamicQuantizeMatMul"} <= found
+    assert not found & {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "HardSigmoid"}
 
 
 @pytest.mark.parametrize(
@@ -223,8 +224,9 @@ def test_keep_float(models: Models, tmp_path: Path) -> None:
     kept = names[-2:]
     static(source, target, VIDEOS[:1], states(), lambda name: name in kept)
     graph = OnnxGraph.read(target)
-    floats = [n for n in graph.nodes if n.op_type == "Gemm" and n.input[1] in graph.constants()]
-    assert [n.name for n in floats] == kept
+    floats = [n for n in graph.nodes if n.op_type == "MatMul"]
+    assert [n.name for n in floats] == [f"{name}_MatMul" for name in kept]
+    assert all(n.input[1] in graph.constants() for n in floats)
     # Both ends of a float mean and the float layer behind it are joined without integers.
     assert floats[0].input[0] == f"head_pool{NEW}"
 
