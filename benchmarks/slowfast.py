@@ -152,7 +152,7 @@ def streaming_table() -> str:
 def draw_streaming(path: Path) -> None:
     """How many times faster than recomputing, against what the work promises."""
     found = records()
-    with chart(path, (7, 3.4)) as axes:
+    with chart(path, (9, 3.4)) as axes:
         for shift, (engine, colour) in enumerate(zip(ENGINES, ("#2f6fde", "#d9822b"), strict=True)):
             own = [r for r in found if r.engine == engine]
             places = [i + 0.35 * shift for i in range(len(own))]
@@ -167,7 +167,7 @@ def draw_streaming(path: Path) -> None:
         axes.set_xticks([i + 0.175 for i in range(len(own))], [r.model for r in own])
         axes.set_ylabel("times faster")
         axes.set_title("A SlowFast stream against a clip at every tick, one thread", loc="left")
-        axes.legend(frameon=False, loc="upper left")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def main() -> None:
