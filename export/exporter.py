@@ -194,8 +194,9 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         progress("reading calibration videos")
         frames = options.calibration_frames
         for name, checkpoint in checkpoints.items():
-            contract_of, delay = checkpoint.preprocessing, contents.plan.delay
-            made = calibration_streams(options.calibrate, contract_of, frames, delay)
+            made = calibration_streams(
+                options.calibrate, checkpoint.preprocessing, frames, contents.plan.delay
+            )
             streams[name] = made
     progress("golden stream")
     models = {name: checkpoint.model for name, checkpoint in checkpoints.items()}

@@ -37,12 +37,13 @@ class Feed:
     def __iter__(self) -> Iterator[Inputs]:
         *before, last = self.steps
         runs = [_Run(step) for step in before]
+        ages = [a for s in self.steps for f in s.part.features for a in f.inputs.values()]
         made: dict[str, deque[Tensor]] = {}
         for number, frame in enumerate(self.video):
             for run in runs:
                 if number % run.step.part.every == 0:
                     for name, value in run(_inputs(run.step, frame, made)).items():
-                        made.setdefault(name, deque(maxlen=64)).appendleft(value)
+                        made.setdefault(name, deque(maxlen=1 + max(ages))).appendleft(value)
             if number % last.part.every == 0:
                 given = _inputs(last, frame, made)
                 yield {name: value.numpy() for name, value in given.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from movinet_edge.streaming.state import State
 
 
-class ModelArch(BaseModel):
+class ModelArch(BaseModel, ABC):
     """Everything that defines a model's computation; it travels inside every checkpoint.
 
     `resolution` is the side of its square frames in pixels.
@@ -25,24 +25,24 @@ class ModelArch(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1)
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What the architecture is called, such as ``movinet-a0-stream``."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """What weights alone did not tell, or could be other than one thinks."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def frame_rate(self) -> float:
         """Frames per second that the model takes."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def clip_frames(self) -> int:
         """Frames of one evaluation clip."""
-        raise NotImplementedError
 
     def resized(self, classes: int, side: int, frames: int) -> ModelArch:
         """The same for so many classes and clips of `frames` square frames of `side` pixels.

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from movinet_edge.models.slowfast import Head, Lateral, NonLocal, PathwayNet, Pool, SlowFast
+from movinet_edge.models.slowfast_clip import ClipClock
 from movinet_edge.models.slowfast_table import Pathway, head_side, normalised
 from movinet_edge.models.slowfast_timing import PLACES, timing
 from movinet_edge.streaming.deploy import (
@@ -166,35 +167,11 @@ class DeployHead(nn.Module):
         return logits
 
 
-class ClipStepClock:
+class ClipStepClock(ClipClock):
     """A whole clip with its frames in the batch axis, [T, C, H, W]."""
-
-    def __init__(self, alpha: int, fast: Sequence[Tensor] = ()):
-        self.alpha, self.fast = alpha, fast
-
-    def masked(self, x: Tensor) -> Tensor:
-        return x
-
-    def stacked(self, buffer: StreamBuffer | None, x: Tensor) -> tuple[Tensor, Tensor]:
-        if buffer is None:
-            return x, x
-        return self._windows(x, buffer.past + 1, self._before(buffer.past), 1), x
-
-    def lateral(self, lateral: Lateral, place: int) -> Tensor:
-        before = lateral.kernel - 1 - lateral.ahead
-        return self._windows(self.fast[place], lateral.kernel, before, self.alpha)
-
-    def delayed(self, buffer: DelayLine, x: Tensor) -> Tensor:
-        return x
-
-    def waiting(self, buffer: DelayLine, x: Tensor) -> Tensor:
-        return x
 
     def affinity(self, block: NonLocal, x: Tensor) -> Tensor:
         return block.added(x)
-
-    def _before(self, past: int) -> int:
-        return past // 2
 
     def _windows(self, x: Tensor, kernel: int, before: int, stride: int) -> Tensor:
         padded = F.pad(x, (0,) * 6 + (before, kernel - 1 - before))
@@ -205,7 +182,7 @@ class ClipStepClock:
 class DeployClip(nn.Module):
     """``forward(io, frames)``: a clip [T, 3, H, W] -> logits [1, classes]."""
 
-    def __init__(self, model: SlowFast, size: Size, frames: int):
+    def __init__(self, model: SlowFast, frames: int):
         super().__init__()
         self.arch, self.head = model.arch, copy.deepcopy(model.head).eval()
         self.nets = nn.ModuleDict({p: folded(model.pathway(p)) for p in model.arch.pathways})
@@ -236,7 +213,7 @@ class DeployClip(nn.Module):
 def clip_part(model: SlowFast, size: Size, frames: int) -> list[Part]:
     """The one graph of a whole clip."""
     macs = describe(model, size, frames).macs
-    return [Part("step", partial(DeployClip, model, size, frames), (), macs)]
+    return [Part("step", partial(DeployClip, model, frames), (), macs)]
 
 
 def step_parts(model: SlowFast, size: Size) -> list[Part]:

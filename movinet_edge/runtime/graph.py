@@ -149,7 +149,8 @@ class GraphRunner:
                 ring.allocate(self.engine, spec)
             elif spec.role == "output":
                 self._outputs[spec.name] = self.engine.allocate(spec)
-        self._rings = [*(ring for ring, _ in self._read.values()), *self._written.values()]
+        read = (ring for ring, _ in self._read.values())
+        self._rings = list(dict.fromkeys([*read, *self._written.values()]))
         self.rings = self._make_rings()
         self.frame = None if self._frame is None else self._frame.array
         self.outputs = frozenset(s.name for s in self.file.outputs if s.role == "output")
