@@ -117,6 +117,8 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise BadInput(f"{arch.name} has several graphs; take --form fresh")
     if arch.family != "movinet" and options.form == "clip" and arch.causal:
         raise BadInput(f"{arch.name} streams; take --form fresh")
+    if arch.multi_label and options.softmax:
+        raise BadInput(f"{arch.name} scores its classes one by one; leave out --softmax")
     refuse(arch, options)
     _refuse_precisions(arch, options)
     if checkpoint.labels is not None and len(checkpoint.labels) != arch.classes:
@@ -225,6 +227,7 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         golden=Attachment(path=golden.name, sha256=sha256_of(golden)),
         preprocessing=contract,
         output="probabilities" if options.softmax else "logits",
+        scores="sigmoid" if arch.multi_label else "softmax",
         graphs=tuple(graphs),
         plan=contents.plan,
         reference=GRAPH if len(graphs) > len(checkpoints) else None,

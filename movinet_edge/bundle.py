@@ -239,6 +239,8 @@ class Manifest(Record):
     """Everything a host must know; ``manifest.json``.
 
     `reference` names the graph that is the whole model in PyTorch, where the plan has several.
+    `scores` says how logits become probabilities: ``sigmoid`` where each class is there or not,
+    whatever the others are.
     """
 
     schema_version: Literal[1] = 1
@@ -249,6 +251,7 @@ class Manifest(Record):
     golden: Attachment
     preprocessing: Preprocessing
     output: Literal["logits", "probabilities"] = "logits"
+    scores: Literal["softmax", "sigmoid"] = "softmax"
     graphs: tuple[Graph, ...]
     plan: Plan
     reference: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from movinet_edge.data.clips import Broken, Clip
-from movinet_edge.data.listing import Video, VideoSet
+from movinet_edge.data.listing import Span, Video, VideoSet
 
 Tree = Callable[..., Path]
 
@@ -113,8 +113,12 @@ REFUSED: dict[str, tuple[Layout, str, dict[str, Any], str]] = {
 }
 
 
+def of_class(path: Path, label: int, start: float = 0.0, end: float | None = None) -> Video:
+    return Video(path, (Span(label),), start, end)
+
+
 def video_set(*videos: Video | Path) -> VideoSet:
-    entries = [video if isinstance(video, Video) else Video(video, 0) for video in videos]
+    entries = [video if isinstance(video, Video) else of_class(video, 0) for video in videos]
     return VideoSet(tuple(entries), ("one", "two"), Path("set"))
 
 

@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.data.cache import FrameCache, shrink
 from movinet_edge.data.clips import Broken, BrokenReport, EvalVideos, TrainClips, collate
-from movinet_edge.data.listing import Video
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.preprocess import fill
 from movinet_edge.runtime.video import VideoFile, on_screen, read_frames, ticks
-from tests.data_sets import good, video_set
+from tests.data_sets import good, of_class, video_set
 from tests.videos import FILES, film, numbered_video, numbers, steady, with_sound
 
 # Exact clips -------------------------------------------------------------------------------
@@ -66,13 +65,13 @@ def test_a_clip_is_what_the_runtime_shows(
 ) -> None:
     """A segment with room for one clip: its frames are those of `read_frames` from there on."""
     start, rate = first / 4, 4.0
-    video = Video(video_files[name], 1, start, start + 4 / 4 + 1e-6)
+    video = of_class(video_files[name], 1, start, start + 4 / 4 + 1e-6)
     clips = TrainClips(video_set(video), 5, rate, short_side=48)
     clip = good(clips[0])
     want = [frame.image for frame in read_frames(video_files[name], rate)][first : first + 5]
     assert clip.frames.dtype == torch.uint8
     np.testing.assert_array_equal(clip.frames.permute(0, 2, 3, 1).numpy(), np.stack(want))
-    assert (clip.label, clip.index) == (1, 0)
+    assert (clip.target, clip.index) == (1, 0)
 
 
 def test_clips_begin_anywhere_and_always_fit(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_clips_begin_anywhere_and_always_fit(tmp_path: Path) -> None:
 
 def test_segments(tmp_path: Path) -> None:
     path = film(tmp_path / "v.mp4", 38, rate=10)
-    clips = TrainClips(video_set(Video(path, 0, 1.0, 2.0)), 4, 10, 48)
+    clips = TrainClips(video_set(of_class(path, 0, 1.0, 2.0)), 4, 10, 48)
     firsts = set()
     for epoch in range(40):
         clips.set_epoch(epoch)
@@ -101,7 +100,7 @@ def test_segments(tmp_path: Path) -> None:
         assert shown == list(range(shown[0], shown[0] + 4))
         firsts.add(shown[0])
     assert firsts == {10, 11, 12, 13, 14, 15, 16}
-    short = TrainClips(video_set(Video(path, 0, 1.0, 1.25)), 5, 10, 48)
+    short = TrainClips(video_set(of_class(path, 0, 1.0, 1.25)), 5, 10, 48)
     assert numbers(good(short[0]).frames) == [10, 11, 12, 12, 12]
 
 
@@ -150,7 +149,7 @@ def test_shrinking_is_antialiased() -> None:
 def test_evaluation_sees_what_the_runtime_sees(video_files: dict[str, Path]) -> None:
     contract = Preprocessing(height=20, width=20, frame_rate=6.0, crop_fraction=0.8)
     paths = list(video_files.values())
-    items = EvalVideos(video_set(*paths, Video(paths[0], 1, 1.5, 2.5)), contract)
+    items = EvalVideos(video_set(*paths, of_class(paths[0], 1, 1.5, 2.5)), contract)
     for index, path in enumerate(paths):
         want = []
         for frame in read_frames(path, 6.0):
@@ -161,7 +160,7 @@ def test_evaluation_sees_what_the_runtime_sees(video_files: dict[str, Path]) -> 
         np.testing.assert_array_equal(clip.frames.permute(0, 2, 3, 1).numpy(), np.stack(want))
     part = good(items[len(paths)])
     torch.testing.assert_close(part.frames, good(items[0]).frames[9:15], rtol=0, atol=0)
-    assert part.label == 1
+    assert part.target == 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted on Linux")
@@ -244,7 +243,7 @@ def test_broken_videos_do_not_stop_the_others(
 def test_broken_videos_of_an_evaluation(tmp_path: Path, broken: dict[str, Path]) -> None:
     path = film(tmp_path / "fine.mp4")
     contract = Preprocessing(height=20, width=20, frame_rate=5)
-    items = EvalVideos(video_set(*broken.values(), Video(path, 0, 99.0)), contract)
+    items = EvalVideos(video_set(*broken.values(), of_class(path, 0, 99.0)), contract)
     reasons = {
         item.path: item.reason
         for item in map(items.__getitem__, range(len(items)))
@@ -257,7 +256,7 @@ def test_broken_videos_of_an_evaluation(tmp_path: Path, broken: dict[str, Path])
 
 
 def test_a_segment_after_the_end(tmp_path: Path) -> None:
-    clips = TrainClips(video_set(Video(film(tmp_path / "v.mp4"), 0, 99.0)), 2, 5, 24)
+    clips = TrainClips(video_set(of_class(film(tmp_path / "v.mp4"), 0, 99.0)), 2, 5, 24)
     assert clips[0] == Broken(tmp_path / "v.mp4", "ends before 99 s, where its segment starts")
 
 

@@ -15,7 +15,9 @@ from tests.data_sets import REFUSED, Tree
 
 def listed(root: Path, videos: VideoSet) -> list[tuple[str, str]]:
     """Path and class of every video."""
-    return [(v.path.relative_to(root).as_posix(), videos.labels[v.label]) for v in videos.videos]
+    return [
+        (v.path.relative_to(root).as_posix(), videos.labels[v.labels[0]]) for v in videos.videos
+    ]
 
 
 def test_a_folder_of_classes(tree: Tree) -> None:
@@ -41,7 +43,7 @@ def test_given_labels_are_the_order(tree: Tree) -> None:
     root = tree("b/1.mp4", "a/2.mp4")
     videos = read_video_set(root, labels=["c", "b", "a"])
     assert videos.labels == ("c", "b", "a")
-    assert sorted((v.path.parent.name, v.label) for v in videos.videos) == [("a", 2), ("b", 1)]
+    assert sorted((v.path.parent.name, v.labels[0]) for v in videos.videos) == [("a", 2), ("b", 1)]
 
 
 @pytest.mark.parametrize("val", ["val", "validation", "Valid"])
@@ -86,7 +88,7 @@ def test_lists(tree: Tree, text: str, labels: tuple[str, ...], want: list[str]) 
     root = tree("run/1.mp4", "jump/2.mp4", "run/a film 3.MP4", **{"list.txt": text})
     videos = read_video_set(root / "list.txt")
     assert videos.labels == labels
-    assert [labels[v.label] for v in videos.videos] == want
+    assert [labels[v.labels[0]] for v in videos.videos] == want
     assert all(v.path.is_file() for v in videos.videos)
 
 
@@ -112,17 +114,17 @@ def test_ucf101(tree: Tree) -> None:
     root = tree(*names, **UCF)
     train, test = (read_video_set(root / "lists" / f"{n}.txt") for n in ("train", "test"))
     assert train.labels == test.labels == ("Jump", "Archery")
-    assert [v.label for v in train.videos] == [1, 0]
-    assert [v.label for v in test.videos] == [0]
+    assert [v.labels[0] for v in train.videos] == [1, 0]
+    assert [v.labels[0] for v in test.videos] == [0]
     other = read_video_set(root / "lists/train.txt", labels=["Archery", "Jump", "Run"])
-    assert [v.label for v in other.videos] == [0, 1]
+    assert [v.labels[0] for v in other.videos] == [0, 1]
 
 
 def test_numbers_index_given_labels(tree: Tree) -> None:
     root = tree("v/1.mp4", **{"list.txt": "v/1.mp4 1", "names.txt": "v/1.mp4 01"})
-    assert read_video_set(root / "list.txt", labels=["a", "b"]).videos[0].label == 1
-    assert read_video_set(root / "list.txt", labels=["1", "0"]).videos[0].label == 0
-    assert read_video_set(root / "names.txt").videos[0].label == 1
+    assert read_video_set(root / "list.txt", labels=["a", "b"]).videos[0].labels == (1,)
+    assert read_video_set(root / "list.txt", labels=["1", "0"]).videos[0].labels == (0,)
+    assert read_video_set(root / "names.txt").videos[0].labels == (1,)
 
 
 def test_tables(tree: Tree) -> None:
@@ -131,8 +133,8 @@ def test_tables(tree: Tree) -> None:
     videos = read_video_set(root / "t.csv")
     assert videos.labels == ("a", "b, c")
     one, two = videos.videos
-    assert (one.label, one.start, one.end, one.split) == (1, 0.0, None, "train")
-    assert (two.label, two.start, two.end, two.split) == (0, 1.5, 3.0, "val")
+    assert (*one.labels, one.start, one.end, one.split) == (1, 0.0, None, "train")
+    assert (*two.labels, two.start, two.end, two.split) == (0, 1.5, 3.0, "val")
     assert read_video_set(root / "t.csv", "val").videos == (two,)
     assert read_video_set(root / "t.csv", "val").labels == videos.labels
     assert read_source(root / "t.csv").first_of("test", "val") == "val"

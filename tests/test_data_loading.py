@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,10 +17,10 @@ from torch.utils.data import DataLoader
 from movinet_edge.data import cache as cache_module
 from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, Broken, BrokenReport, Clip, TrainClips, collate
-from movinet_edge.data.listing import Video, VideoSet
+from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.video import VideoFile
-from tests.data_sets import good, video_set
+from tests.data_sets import good, of_class, video_set
 from tests.disks import Mount
 from tests.videos import film, with_sound
 
@@ -29,7 +30,7 @@ from tests.videos import film, with_sound
 def clips_of(loader: DataLoader[Clip | Broken]) -> list[tuple[Tensor, int, int]]:
     found = []
     for batch in loader:
-        parts = zip(batch.frames, batch.labels.tolist(), batch.seeds.tolist(), strict=True)
+        parts = zip(batch.frames, batch.targets.tolist(), batch.seeds.tolist(), strict=True)
         found += [(frames.clone(), label, seed) for frames, label, seed in parts]
     return found
 
@@ -48,7 +49,7 @@ def many(tmp_path: Path, video_files: dict[str, Path]) -> VideoSet:
     film(tmp_path / "odd.mkv", size=(48, 101), codec="ffv1", pix_fmt="bgr0")
     paths = [*video_files.values(), tmp_path / "tall.mp4", tmp_path / "odd.mkv"]
     paths.append(tmp_path / "text.mp4")
-    return video_set(*(Video(path, n % 2) for n, path in enumerate(paths)))
+    return video_set(*(of_class(path, n % 2) for n, path in enumerate(paths)))
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -90,13 +91,15 @@ def test_the_seed_the_epoch_and_the_index_matter(video_files: dict[str, Path]) -
 def test_batches_travel_whole() -> None:
     frames = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).view(2, 3, 4, 5)
     broken = Broken(Path("x"), "is bad")
-    batch = collate([Clip(frames, 1, 0, 11), broken, Clip(frames[:, :, 1:], 0, 1, 1 << 62)])
+    batch = collate(
+        [Clip(frames, np.array(1), 0, 11), broken, Clip(frames[:, :, 1:], np.array(0), 1, 1 << 62)]
+    )
     build, parts = batch.__reduce__()
     again = build(*parts)  # type: ignore[operator,misc]
     for one in (batch, again):
         assert isinstance(one, Batch)
         assert [f.tolist() for f in one.frames] == [frames.tolist(), frames[:, :, 1:].tolist()]
-        assert one.labels.tolist() == [1, 0]
+        assert one.targets.tolist() == [1, 0]
         assert one.seeds.tolist() == [11, 1 << 62]
         assert one.broken == (broken,)
     build, parts = collate([broken]).__reduce__()
@@ -123,8 +126,8 @@ def test_the_cache_changes_nothing(
                 assert one == two
             else:
                 assert same(
-                    [(one.frames, one.label, one.seed)],
-                    [(good(two).frames, good(two).label, good(two).seed)],
+                    [(one.frames, int(one.target), one.seed)],
+                    [(good(two).frames, int(good(two).target), good(two).seed)],
                 )
         if epoch == 0:  # from now on nothing sound is decoded
             sound = {video.path for video in videos.videos if video.path.name != "text.mp4"}

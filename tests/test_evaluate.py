@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from movinet_edge.data.clips import Broken, Clip, EvalVideos
-from movinet_edge.data.listing import VideoSet, read_video_set
+from movinet_edge.data.listing import Span, VideoSet, read_video_set
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.streaming.spec import describe
@@ -32,9 +32,9 @@ def test_counts_are_those_of_a_loop(
         answers = [stream_model(clip.frames[None])[0][0, -1] for clip in clips]
     confusion = np.zeros((6, 6), int)
     for clip, answer in zip(clips, answers, strict=True):
-        confusion[clip.label, int(answer.argmax())] += 1
+        confusion[int(clip.target), int(answer.argmax())] += 1
     ranks = [
-        int((answer > answer[clip.label]).sum())
+        int((answer > answer[int(clip.target)]).sum())
         for clip, answer in zip(clips, answers, strict=True)
     ]
     steps: list[tuple[int, int]] = []
@@ -69,7 +69,9 @@ def test_a_class_without_videos_and_few_classes(video_folder: Path) -> None:
     assert record.per_class == (None, record.top1, None, None, None, None)
     small = seeded(classes=2)
     two = VideoSet(
-        tuple(replace(v, label=v.label % 2) for v in train.videos), ("a", "b"), video_folder
+        tuple(replace(v, spans=(Span(v.labels[0] % 2),)) for v in train.videos),
+        ("a", "b"),
+        video_folder,
     )
     assert evaluate_model(small, contract(small), two, EvalProtocol("stream")).top5 == 1
 
@@ -108,7 +110,7 @@ def test_shuffled_evaluation(stream_model: MoViNet, videos: VideoSet, clips: lis
     expected = np.zeros((6, 6), int)
     for clip in clips:
         answer = streaming.predict(shuffled(clip.frames, 5, clip.index))
-        expected[clip.label, int(answer.argmax())] += 1
+        expected[int(clip.target), int(answer.argmax())] += 1
     options = EvalOptions(shuffle=True, seed=5, memory=False)
     args = streaming, videos, contract(stream_model)
     record = evaluate(*args, options)

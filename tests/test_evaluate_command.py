@@ -199,7 +199,7 @@ def test_two_processes_count_as_one(
     bad, script = tmp_path / "bad.mp4", tmp_path / "script.py"
     bad.write_text("no video")
     script.write_text(SCRIPT)
-    rows = [f"{v.path} {LABELS[v.label]}" for v in videos.videos]
+    rows = [f"{v.path} {LABELS[v.labels[0]]}" for v in videos.videos]
     lists = {"many": [*rows[:5], f"{bad} dig", *rows[5:]], "one": rows[:1]}
     commands = []
     for name, lines in lists.items():

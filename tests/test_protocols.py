@@ -12,7 +12,7 @@ from movinet_edge.bundle import Graph, Plan, PlanStep
 from movinet_edge.errors import BadInput
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.streaming.spec import describe
-from movinet_edge.train.protocols import EvalProtocol, TorchPredictor, average, plan_macs
+from movinet_edge.train.protocols import EvalProtocol, TorchPredictor, combined, plan_macs
 from tests.evaluation import CPU, SIDE, predictor, video
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,9 +55,9 @@ def test_clips_are_spread_over_the_video() -> None:
 def test_probabilities_are_averaged() -> None:
     logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0)) * 5
     expected = logits.softmax(1).mean(0)
-    torch.testing.assert_close(average(logits).softmax(0), expected)
-    torch.testing.assert_close(average(logits).exp(), expected)
-    assert torch.equal(average(logits[:1]), logits[0])
+    torch.testing.assert_close(combined(logits).softmax(0), expected)
+    torch.testing.assert_close(combined(logits).exp(), expected)
+    assert torch.equal(combined(logits[:1]), logits[0])
 
 
 def test_a_stream_is_the_step_by_step_loop(stream_model: MoViNet) -> None:

@@ -198,7 +198,10 @@ def infer_slowfast(
         raise BadInput(f"{source} does not hold a SlowFast: its kernels lack dimensions") from None
     except ValueError as error:
         raise BadInput(f"{source} does not hold a SlowFast: {error}") from None
-    settable = ("alpha", "causal", "dropout", "frames", "fusion", "pool", "tau")
+    settable = (
+        *("alpha", "causal", "dropout", "frames", "fusion"),
+        *("multi_label", "pool", "tau"),
+    )
     for field in sorted(set(changes) - set(settable)):
         raise BadInput(f"--set {field}: no such option; choose from {', '.join(settable)}")
     told = dict(known) | dict(changes)

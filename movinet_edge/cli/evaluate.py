@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from movinet_edge.bundle import Preprocessing
     from movinet_edge.data.listing import VideoSet
     from movinet_edge.train.evaluate import EvalRecord
-    from movinet_edge.train.protocols import EvalProtocol, Predictor
+    from movinet_edge.train.protocols import Combine, EvalProtocol, Predictor
+
+
+class CombineName(StrEnum):
+    mean = "mean"
+    max = "max"
 
 
 class Protocol(StrEnum):
@@ -61,6 +66,26 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Clips of multi-clip; default: 10.", show_default=False),
     ] = None,
+    crops: Annotated[
+        int,
+        typer.Option(min=1, help="Squares of each clip, spread over the frame's longer side."),
+    ] = 1,
+    combine: Annotated[
+        CombineName | None,
+        typer.Option(
+            help="Of the probabilities of clips and crops; default: mean, or max where a video "
+            "may have several classes.",
+            show_default=False,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=32,
+            help="Side of a checkpoint's frames in pixels; default: the model's.",
+            show_default=False,
+        ),
+    ] = None,
     backend: Annotated[
         str | None,
         typer.Option(help="Of a bundle; default: the first installed.", show_default=False),
@@ -98,10 +123,11 @@ def evaluate(
     from movinet_edge.train.parallel import world
 
     bundle = source.suffix == ".zip" or (source / MANIFEST).is_file()
-    asked = _protocol(protocol, frames, clips)
+    asked = replace(_protocol(protocol, frames, clips), crops=crops)
     _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
     _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
     _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
+    _refuse(bundle and size is not None, "a bundle's frames have one size; leave out --size")
     with ExitStack() as stack:
         here = stack.enter_context(world("cpu" if bundle else device))
         target = json_file if here.leads else None
@@ -111,8 +137,15 @@ def evaluate(
                 source, asked, backend, precision and precision.value, threads or 1, stack
             )
         else:
-            opened = _open_checkpoint(source, asked, here.device, threads)
+            opened = _open_checkpoint(source, asked, here.device, threads, size)
         predictor, contract, labels = opened
+        _refuse(
+            crops > 1 and contract.fit == "stretch",
+            f"{source} sees whole frames, stretched; leave out --crops",
+        )
+        usual: Combine = "max" if predictor.multi_label else "mean"
+        how: Combine = combine.value if combine else usual
+        predictor.protocol = replace(predictor.protocol, combine=how)
         videos = limited(_videos(data, split, labels), limit)
         options = EvalOptions(shuffle, seed, workers)
         if here.leads:
@@ -148,7 +181,8 @@ def table(record: EvalRecord) -> Table:
     from rich.table import Table
 
     peak = record.peak_memory_bytes
-    rows = {
+    rows = {"mAP": f"{record.score:.1%}"} if record.multi_label else {}
+    rows |= {
         "top-1": f"{record.top1:.1%}",
         f"top-{min(5, len(record.labels))}": f"{record.top5:.1%}",
         "videos": f"{record.videos}",
@@ -172,9 +206,12 @@ def _heading(record: EvalRecord) -> str:
         "clip": f"one clip of {record.frames} frames",
         "multi-clip": f"up to {record.clips} clips of {record.frames} frames",
     }[record.protocol]
+    views = f", {record.crops} crops of each" if record.crops > 1 else ""
+    if record.crops * record.clips > 1 and record.combine == "max":
+        views += ", the highest counts"
     order = "" if record.seed is None else f", shuffled with seed {record.seed}"
     data = ", ".join([record.data, *record.splits])
-    return f"{record.model}, {record.engine}\n{record.protocol}: {how}{order}; {data}"
+    return f"{record.model}, {record.engine}\n{record.protocol}: {how}{views}{order}; {data}"
 
 
 def limited(videos: VideoSet, limit: int | None) -> VideoSet:
@@ -208,7 +245,11 @@ def _open_bundle(
 
 
 def _open_checkpoint(
-    source: Path, protocol: EvalProtocol, device: torch.device, threads: int | None
+    source: Path,
+    protocol: EvalProtocol,
+    device: torch.device,
+    threads: int | None,
+    side: int | None,
 ) -> Opened:
     import torch
 
@@ -219,6 +260,8 @@ def _open_checkpoint(
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(source)
     contract = checkpoint.preprocessing
+    if side is not None:
+        contract = contract.model_copy(update={"height": side, "width": side})
     size = contract.height, contract.width
     predictor = TorchPredictor(checkpoint.model.to(device), size, protocol, device)
     return predictor, contract, checkpoint.labels

@@ -134,7 +134,7 @@ def _within(
     def judge(bundle: Bundle, backend: str, precision: Precision) -> float:
         with Stream(bundle, backend, precision) as stream:
             predictor = BundlePredictor(stream, EvalProtocol("stream"))
-            return evaluate(predictor, videos, checkpoint.preprocessing, how).top1
+            return evaluate(predictor, videos, checkpoint.preprocessing, how).score
 
     found = cheapest(checkpoint, options, drop, judge, say)
     out().print(

@@ -128,7 +128,9 @@ def train(
                 raise
     if here.leads:
         if record is not None:
-            console().print(f"validation top-1 {record.top1:.1%} of {record.videos} videos")
+            console().print(
+                f"validation {record.score_name} {record.score:.1%} of {record.videos} videos"
+            )
         console().print(f"wrote {out / BEST}", highlight=False, soft_wrap=True)
 
 
@@ -193,7 +195,7 @@ def _progress(leads: bool) -> Iterator[Callable[[Progress], None]]:
         def tell(now: Progress) -> None:
             update(now.step, now.steps, f"epoch {now.epoch + 1}, loss {now.loss:.3f}")
             if now.ends_epoch:
-                val = f", validation top-1 {now.val.top1:.1%}" if now.val else ""
+                val = f", validation {now.val.score_name} {now.val.score:.1%}" if now.val else ""
                 text = f"epoch {now.epoch + 1}: loss {now.loss:.3f}{val}"
                 err().print(text, highlight=False, soft_wrap=True)
 

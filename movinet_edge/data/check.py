@@ -101,7 +101,7 @@ def check_data(
         for name in videos.missing
     ]
     findings += _faults(videos, facts) + _duplicates(videos, facts)
-    used = {video.label for video in videos.videos}
+    used = {label for video in videos.videos for label in video.labels}
     return DataCheck(
         source=str(source),
         labels=videos.labels,
@@ -167,8 +167,9 @@ def _duplicates(videos: VideoSet, facts: dict[Path, FileFacts]) -> list[Finding]
         first, names = group[0], videos.labels
         for other in group[1:]:
             same = f"{first.path} and {other.path} are the same, but in the"
-            if other.label != first.label:
-                classes = f"classes {names[first.label]!r} and {names[other.label]!r}"
+            if other.labels != first.labels:
+                mine, theirs = (", ".join(names[n] for n in v.labels) for v in (first, other))
+                classes = f"classes {mine!r} and {theirs!r}"
                 text = f"{same} {classes}; remove one"
                 found.append(Finding("two classes", str(other.path), text))
             if other.split != first.split:
@@ -187,7 +188,7 @@ def _splits(videos: VideoSet, facts: dict[Path, FileFacts]) -> tuple[SplitFacts,
 def _split_facts(
     name: str, group: list[Video], videos: VideoSet, facts: dict[Path, FileFacts]
 ) -> SplitFacts:
-    counts = Counter(video.label for video in group)
+    counts = Counter(label for video in group for label in video.labels)
     sound = [f for video in group if (f := facts[video.path]).fault is None]
     return SplitFacts(
         name=name,

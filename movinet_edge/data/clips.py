@@ -30,11 +30,12 @@ STEPS = 1 << 32
 class Clip:
     """`frames` [T, 3, H, W] of the video `index` of its set; uint8, or float32 in [0, 1].
 
-    `seed` belongs to this presentation of the video and drives its augmentation.
+    `target` is what a model should answer (`VideoSet.target`). `seed` belongs to this presentation
+    of the video and drives its augmentation.
     """
 
     frames: Tensor
-    label: int
+    target: np.ndarray
     index: int
     seed: int
 
@@ -52,11 +53,12 @@ class Broken:
 class Batch:
     """Clips, which may differ in size: `frames` is a tensor [T, 3, H, W] for each.
 
-    `labels` and `seeds` are int64 [B]. `broken` are the videos that gave none, so that B may be 0.
+    `targets` are classes, int64 [B], or float32 [B, classes]; `seeds` are int64 [B]. `broken` are
+    the videos that gave none, so that B may be 0.
     """
 
     frames: tuple[Tensor, ...]
-    labels: Tensor
+    targets: Tensor
     seeds: Tensor
     broken: tuple[Broken, ...] = ()
 
@@ -64,24 +66,24 @@ class Batch:
         # Workers send one tensor: each would take a file descriptor, of which there are few.
         shapes = tuple(frames.shape for frames in self.frames)
         flat = torch.cat([frames.flatten() for frames in self.frames]) if shapes else None
-        return _unpack, (flat, shapes, self.labels, self.seeds, self.broken)
+        return _unpack, (flat, shapes, self.targets, self.seeds, self.broken)
 
     def pin_memory(self) -> Batch:
         """The same in memory that is copied to a GPU without waiting."""
         frames = tuple(frames.pin_memory() for frames in self.frames)
-        return Batch(frames, self.labels, self.seeds, self.broken)
+        return Batch(frames, self.targets, self.seeds, self.broken)
 
 
 def _unpack(
     flat: Tensor | None,
     shapes: tuple[torch.Size, ...],
-    labels: Tensor,
+    targets: Tensor,
     seeds: Tensor,
     broken: tuple[Broken, ...],
 ) -> Batch:
     parts = () if flat is None else flat.split([shape.numel() for shape in shapes])
     frames = tuple(part.view(shape) for part, shape in zip(parts, shapes, strict=True))
-    return Batch(frames, labels, seeds, broken)
+    return Batch(frames, targets, seeds, broken)
 
 
 def collate(items: list[Clip | Broken]) -> Batch:
@@ -89,7 +91,7 @@ def collate(items: list[Clip | Broken]) -> Batch:
     clips = [item for item in items if isinstance(item, Clip)]
     return Batch(
         tuple(clip.frames for clip in clips),
-        torch.tensor([clip.label for clip in clips], dtype=torch.int64),
+        torch.from_numpy(np.stack([clip.target for clip in clips]) if clips else np.zeros(0, int)),
         torch.tensor([clip.seed for clip in clips], dtype=torch.int64),
         tuple(item for item in items if isinstance(item, Broken)),
     )
@@ -137,14 +139,17 @@ class TrainClips(Dataset[Clip | Broken]):
         seed = int(chance.integers(1 << 63))
         try:
             with self._open(video.path) as file:
-                images = self._draw(file, video, chance)
+                start, images = self._draw(file, video, chance)
         except BadVideo as error:
             return _broken(video.path, error)
         except BadInput as error:
             return Broken(video.path, str(error), fatal=True)
         # [T, H, W, 3]; a copy that owns its memory, also of cached frames.
         stack = torch.from_numpy(np.stack(images))
-        return Clip(stack.permute(0, 3, 1, 2).contiguous(), video.label, index, seed)
+        # What happens in the clip, not elsewhere in the video.
+        seen = float(start), float(start + (self.frames - 1) / exact_rate(self.frame_rate))
+        target = self.videos.target(video, seen)
+        return Clip(stack.permute(0, 3, 1, 2).contiguous(), target, index, seed)
 
     def _open(self, path: Path) -> VideoFile | CachedVideo:
         if self.cache is not None:
@@ -153,8 +158,8 @@ class TrainClips(Dataset[Clip | Broken]):
 
     def _draw(
         self, file: VideoFile | CachedVideo, video: Video, chance: np.random.Generator
-    ) -> list[np.ndarray]:
-        """The pictures uint8 [h, w, 3] of a random clip."""
+    ) -> tuple[Fraction, list[np.ndarray]]:
+        """The start of a random clip in seconds, and its pictures uint8 [h, w, 3]."""
         length = _length(file) if file.stated is None else file.stated
         start, images = self._take(file, video, length, chance)
         # A file may claim more than it has, such as the length of its sound.
@@ -166,7 +171,7 @@ class TrainClips(Dataset[Clip | Broken]):
             raise _too_short(video)
         if len({image.shape for image in images}) > 1:
             raise BadVideo(f"{video.path} changes its aspect ratio; convert it to one size")
-        return images + images[-1:] * (self.frames - len(images))
+        return start, images + images[-1:] * (self.frames - len(images))
 
     def _latest(self, video: Video, length: Fraction) -> Fraction:
         """The latest start at which a whole clip fits."""
@@ -194,10 +199,14 @@ class TrainClips(Dataset[Clip | Broken]):
 
 
 class EvalVideos(Dataset[Clip | Broken]):
-    """Whole videos as the runtime sees them: `contract` at its frame rate, float32 in [0, 1]."""
+    """Whole videos as the runtime sees them: `contract` at its frame rate, float32 in [0, 1].
 
-    def __init__(self, videos: VideoSet, contract: Preprocessing):
+    Several `crops`, spread over the longer side, stand side by side: [T, 3, H, crops * W].
+    """
+
+    def __init__(self, videos: VideoSet, contract: Preprocessing, crops: int = 1):
         self.videos, self.contract = videos, contract
+        self.places = [i / (crops - 1) for i in range(crops)] if crops > 1 else [0.5]
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -208,14 +217,23 @@ class EvalVideos(Dataset[Clip | Broken]):
         try:
             with VideoFile(video.path, threads=1) as file:
                 for frame in _segment(file, video, contract.frame_rate, Fraction(video.start)):
-                    image = np.empty((3, contract.height, contract.width), np.float32)
-                    fill(image.transpose(1, 2, 0), upright(frame), contract)
-                    images.append(image)
+                    images.append(self._crops(upright(frame)))
             if not images:
                 raise _too_short(video)
         except BadVideo as error:
             return _broken(video.path, error)
-        return Clip(torch.from_numpy(np.stack(images)), video.label, index, seed=0)
+        seen = None if video.end is None else (video.start, video.end)
+        target = self.videos.target(video, seen)
+        return Clip(torch.from_numpy(np.stack(images)), target, index, seed=0)
+
+    def _crops(self, frame: np.ndarray) -> np.ndarray:
+        """A picture [h, w, 3] -> [3, H, crops * W]."""
+        height, width = self.contract.height, self.contract.width
+        image = np.empty((3, height, width * len(self.places)), np.float32)
+        for number, place in enumerate(self.places):
+            part = image[:, :, number * width : (number + 1) * width]
+            fill(part.transpose(1, 2, 0), frame, self.contract, place)
+        return image
 
 
 class BrokenReport:

@@ -8,32 +8,69 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from movinet_edge.data.sources import Finding, Source, canonical_split, read_source
+import numpy as np
+
+from movinet_edge.data.sources import Finding, Row, Source, canonical_split, read_source
 from movinet_edge.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """A class of a video, seen from `start` to `end` in seconds of the file (None: to its end)."""
+
+    label: int
+    start: float = 0.0
+    end: float | None = None
+
+    def meets(self, start: float, end: float) -> bool:
+        """Whether it is seen anywhere between two times."""
+        return self.start <= end and (self.end is None or self.end >= start)
+
+
+@dataclass(frozen=True, slots=True)
 class Video:
-    """A video or, between `start` and `end` (seconds), a segment of one; of class `label`."""
+    """A video or, between `start` and `end` (seconds), a segment of one, with its classes."""
 
     path: Path
-    label: int
+    spans: tuple[Span, ...]
     start: float = 0.0
     end: float | None = None
     split: str | None = None
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Its classes, each once, rising."""
+        return tuple(sorted({span.label for span in self.spans}))
+
 
 @dataclass(frozen=True)
 class VideoSet:
-    """Videos in a fixed order; `missing` are those that a list names and that are not there."""
+    """Videos in a fixed order; `missing` are those that a list names and that are not there.
+
+    With `multi_label` a video has any number of classes, else exactly one.
+    """
 
     videos: tuple[Video, ...]
     labels: tuple[str, ...]
     source: Path
     missing: tuple[str, ...] = ()
+    multi_label: bool = False
 
     def __len__(self) -> int:
         return len(self.videos)
+
+    def target(self, video: Video, seen: tuple[float, float] | None = None) -> np.ndarray:
+        """What a model should answer: the class, int64 [], or 1 for each class, float32 [classes].
+
+        The latter with `multi_label`; then only what meets the seconds `seen` counts, if given.
+        """
+        if not self.multi_label:
+            (label,) = video.labels
+            return np.array(label, np.int64)
+        spans = [s for s in video.spans if seen is None or s.meets(*seen)]
+        target = np.zeros(len(self.labels), np.float32)
+        target[[span.label for span in spans]] = 1
+        return target
 
 
 def read_video_set(
@@ -43,8 +80,8 @@ def read_video_set(
 
     Args:
         source: ``DIR/<class>/*.mp4``, ``DIR/<split>/<class>/*.mp4``, a ``.txt`` with a path and
-            perhaps a label per line (Kinetics, UCF101), a ``.csv`` with a header, or what
-            `read_source` found there.
+            perhaps a label per line (Kinetics, UCF101), a ``.csv`` with a header (Charades' too),
+            or what `read_source` found there.
         split: ``train``, ``val`` or ``test``; None takes all.
         labels: the classes in the order of their indices, from 0; default: those of all splits,
             sorted, or as the list numbers them.
@@ -82,27 +119,31 @@ def survey(
     numbers = _numbers(found, names)
     rows = [row for row in found.rows if not chosen or row.split == chosen]
     videos = tuple(
-        Video(row.path, numbers[row.label], row.start, row.end, row.split)
+        Video(row.path, _spans(row, numbers), row.start, row.end, row.split)
         for row in rows
-        if row.path is not None and row.label in numbers
+        if row.path is not None and all(tag.label in numbers for tag in row.tags)
     )
-    unknown = Counter(row.label for row in rows if row.label not in numbers)
+    unknown = Counter(t.label for row in rows for t in row.tags if t.label not in numbers)
     findings = [
         *(f for f in found.findings if not chosen or f.split in (None, chosen)),
         *(_unknown(found.path, label, count, names) for label, count in unknown.items()),
     ]
     missing = tuple(row.name for row in rows if row.path is None)
-    return VideoSet(videos, names, found.path, missing), findings
+    return VideoSet(videos, names, found.path, missing, found.multi_label), findings
 
 
 def _numbers(found: Source, names: tuple[str, ...]) -> dict[str, int]:
     """Index of every label of the source; a number that is no name is an index itself."""
     numbers = {name: index for index, name in enumerate(names)}
     if found.numbered:
-        for row in found.rows:
-            if row.label.isdecimal() and int(row.label) < len(names):
-                numbers.setdefault(row.label, int(row.label))
+        for label in {tag.label for row in found.rows for tag in row.tags}:
+            if label.isdecimal() and int(label) < len(names):
+                numbers.setdefault(label, int(label))
     return numbers
+
+
+def _spans(row: Row, numbers: dict[str, int]) -> tuple[Span, ...]:
+    return tuple(Span(numbers[tag.label], tag.start, tag.end) for tag in row.tags)
 
 
 def _unknown(source: Path, label: str, count: int, names: tuple[str, ...]) -> Finding:

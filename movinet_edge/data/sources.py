@@ -9,7 +9,7 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from movinet_edge.errors import BadInput
@@ -28,10 +28,12 @@ SPLITS = {
 COLUMNS = {
     "path": ("path", "filename", "file", "video"),
     "label": ("label", "class"),
+    "labels": ("labels", "classes"),
+    "actions": ("actions",),
     "split": ("split",),
     "start": ("start",),
     "end": ("end",),
-    "id": ("youtube_id",),
+    "id": ("youtube_id", "id"),
     "id_start": ("time_start",),
     "id_end": ("time_end",),
 }
@@ -43,6 +45,8 @@ LINE = re.compile(
 NUMBER = re.compile(r"\d{1,5}", re.ASCII)
 # UCF101 numbers its classes from 1 in this file beside its lists.
 UCF_CLASSES = "classInd.txt"
+# Charades names the codes of its actions in this one.
+CHARADES_CLASSES = "Charades_v1_classes.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,21 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One video as its source names it; `path` is None where it is not there.
+class Tag:
+    """A class of a video, by its name or, in digits, its number; seen from `start` to `end`."""
 
-    `label` is a class name or, in digits, its number.
-    """
+    label: str
+    start: float = 0.0
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One video as its source names it; `path` is None where it is not there."""
 
     name: str
     path: Path | None
-    label: str
+    tags: tuple[Tag, ...]
     split: str | None = None
     start: float = 0.0
     end: float | None = None
@@ -75,13 +85,14 @@ class Source:
     """What a source names.
 
     `classes` are all that it knows: in the order of their numbers where the source numbers them
-    (`numbered`), else sorted.
+    (`numbered`), else sorted. `multi_label`: a video may have any number of them.
     """
 
     path: Path
     rows: list[Row] = field(default_factory=list)
     classes: tuple[str, ...] = ()
     numbered: bool = False
+    multi_label: bool = False
     splits: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
 
@@ -152,7 +163,7 @@ def _read_folder(folder: Path) -> Source:
         for place in _folders(part):
             classes.add(place.name)
             videos = videos_below(place)
-            source.rows += [Row(str(path), path, place.name, name) for path in videos]
+            source.rows += [Row(str(path), path, (Tag(place.name),), name) for path in videos]
             if not videos:
                 text = f"the class folder {place} has no videos; put some there or remove it"
                 source.findings.append(Finding("empty class", str(place), text, name))
@@ -196,7 +207,7 @@ def _wrong_line(source: Source, path: Path, number: int, problem: str) -> None:
 
 def _complete(source: Source) -> Source:
     """Set the classes and splits of a list from its rows, unless it has classes of its own."""
-    labels = {row.label for row in source.rows}
+    labels = {tag.label for row in source.rows for tag in row.tags}
     if not source.numbered:
         source.classes = tuple(sorted(labels))
         source.numbered = bool(labels) and all(map(NUMBER.fullmatch, labels))
@@ -226,7 +237,7 @@ def _read_txt(path: Path) -> Source:
                 _wrong_line(source, path, number, f"{what}; correct one of them")
                 continue
             label = classes[int(label) - 1]
-        source.rows.append(Row(name, find(name), label))
+        source.rows.append(Row(name, find(name), (Tag(label),)))
     return _complete(source)
 
 
@@ -246,7 +257,7 @@ Find = Callable[[Cells], Path | None]
 
 
 def _read_csv(path: Path) -> Source:
-    """A table with a header: paths, or Kinetics' ids."""
+    """A table with a header: paths, or the ids of Kinetics or Charades."""
     source = Source(path)
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     headings = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
@@ -254,17 +265,25 @@ def _read_csv(path: Path) -> Source:
         meaning: next((headings[name] for name in names if name in headings), None)
         for meaning, names in COLUMNS.items()
     }
-    if columns["label"] is None or (columns["path"] is None and columns["id"] is None):
+    kind = next((kind for kind in TAGS if columns[kind] is not None), None)
+    if kind is None or (columns["path"] is None and columns["id"] is None):
         raise BadInput(
-            f"{path} needs a header with the columns path and label (or Kinetics' youtube_id and "
-            f"label), not {', '.join(headings) or 'none'}"
+            f"{path} needs a header with the columns path and label (labels, if a video may have "
+            "several; or Kinetics' youtube_id and label, or Charades' id and actions), not "
+            f"{', '.join(headings) or 'none'}"
         )
-    find = _find_by_path(path) if columns["path"] is not None else _Kinetics(path)
+    find = _find_by_path(path) if columns["path"] is not None else _FindById(path)
+    read = TAGS[kind]
+    source.multi_label = kind != "label"
+    names = _charades_classes(path.parent / CHARADES_CLASSES) if kind == "actions" else {}
+    source.classes, source.numbered = tuple(names.values()), bool(names)
     try:
         for record in reader:
             cells = {m: (record.get(c) or "").strip() if c else "" for m, c in columns.items()}
             try:
-                source.rows.append(_row(cells, find))
+                tags = read(cells[kind])
+                tags = tuple(replace(tag, label=names.get(tag.label, tag.label)) for tag in tags)
+                source.rows.append(_row(cells, tags, find))
             except ValueError as error:
                 _wrong_line(source, path, reader.line_num, f"{error}; correct it")
     except csv.Error as error:
@@ -272,21 +291,62 @@ def _read_csv(path: Path) -> Source:
     return _complete(source)
 
 
-def _row(cells: Cells, find: Find) -> Row:
+def _one_tag(cell: str) -> tuple[Tag, ...]:
+    if not cell:
+        raise ValueError("lacks a path or a label")
+    return (Tag(cell),)
+
+
+def _several_tags(cell: str) -> tuple[Tag, ...]:
+    """``a;b`` or nothing."""
+    return tuple(Tag(name) for part in cell.split(";") if (name := part.strip()))
+
+
+def _timed_tags(cell: str) -> tuple[Tag, ...]:
+    """``c092 11.90 21.20;c147 0.00 12.60``, as Charades has it."""
+    tags = []
+    for part in filter(None, map(str.strip, cell.split(";"))):
+        name, *times = part.split()
+        if len(times) != 2:
+            raise ValueError(f"has an action without its start and end ({part!r})")
+        start, end = map(_seconds, times)
+        tags.append(Tag(name, start or 0.0, end))
+    return tuple(tags)
+
+
+# How a cell of a column names the classes of its video.
+TAGS: dict[str, Callable[[str], tuple[Tag, ...]]] = {
+    "label": _one_tag,
+    "labels": _several_tags,
+    "actions": _timed_tags,
+}
+
+
+def _charades_classes(path: Path) -> dict[str, str]:
+    """Names by code, from lines such as ``c000 Holding some clothes``; none if it is not there."""
+    if not path.is_file():
+        return {}
+    lines = [line.split(maxsplit=1) for line in _text(path).splitlines() if line.strip()]
+    if any(len(line) < 2 for line in lines):
+        raise BadInput(f"{path} is no list of classes; write 'c000 first', 'c001 second', ...")
+    return {code: name.strip() for code, name in lines}
+
+
+def _row(cells: Cells, tags: tuple[Tag, ...], find: Find) -> Row:
     """The video of a line.
 
     Raises:
         ValueError: says what is wrong with the line.
     """
     name = cells["path"] or cells["id"]
-    if not name or not cells["label"]:
+    if not name:
         raise ValueError("lacks a path or a label")
     start = _seconds(cells["start"]) or 0.0
     end = _seconds(cells["end"])
     if not 0 <= start < (math.inf if end is None else end):
         raise ValueError("ends before it starts")
     split = canonical_split(cells["split"]) or None
-    return Row(name, find(cells), cells["label"], split, start, end)
+    return Row(name, find(cells), tags, split, start, end)
 
 
 def _seconds(text: str) -> float | None:
@@ -304,10 +364,10 @@ def _find_by_path(path: Path) -> Find:
     return lambda cells: find(cells["path"])
 
 
-class _Kinetics:
+class _FindById:
     """Finds ``<id>_<start>_<end>.mp4`` or ``<id>*.mp4`` below a list's folder, or the one above.
 
-    Such files are cut to the segment already.
+    Kinetics' files are cut to the segment already.
     """
 
     def __init__(self, path: Path):

@@ -13,7 +13,8 @@ from movinet_edge.streaming.state import State
 class ModelArch(BaseModel, ABC):
     """Everything that defines a model's computation; it travels inside every checkpoint.
 
-    `resolution` is the side of its square frames in pixels.
+    `resolution` is the side of its square frames in pixels. With `multi_label` each class is there
+    or not, whatever the others are: probabilities are sigmoids of the logits, not their softmax.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +24,7 @@ class ModelArch(BaseModel, ABC):
     classes: int = Field(600, ge=1)
     resolution: int = Field(172, ge=32)
     dropout: float = Field(0.2, ge=0, lt=1)
+    multi_label: bool = False
 
     @property
     @abstractmethod

@@ -215,6 +215,7 @@ class Head(nn.Module):
         window = arch.pool == "window"
         self.pools = nn.ModuleDict({p: Pool(lengths[p] if window else None) for p in channels})
         self.dropout = nn.Dropout(arch.dropout)
+        self.multi_label = arch.multi_label
         self.classify = nn.Linear(sum(channels.values()), arch.classes)
         nn.init.normal_(self.classify.weight, std=0.01)
         nn.init.zeros_(self.classify.bias)
@@ -225,10 +226,12 @@ class Head(nn.Module):
         return logits
 
     def placed(self, maps: list[Tensor], side: int) -> Tensor:
-        """Maps [B, C, h, w] -> [B, classes]: logarithms of the mean over all windows' softmax."""
+        """Maps [B, C, h, w] -> [B, classes]: logits of the mean over all windows' probabilities."""
         windows = [F.avg_pool2d(x, side, 1).flatten(2).transpose(1, 2) for x in maps]
-        scores: Tensor = self.forward(windows).softmax(-1)
-        return scores.mean(1).log()
+        logits = self.forward(windows)
+        if self.multi_label:
+            return logits.sigmoid().mean(1).logit()
+        return logits.softmax(-1).mean(1).log()
 
 
 class SlowFast(VideoModel):

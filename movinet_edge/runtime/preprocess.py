@@ -30,14 +30,21 @@ def resize_matrix(
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def region(contract: Preprocessing, height: int, width: int) -> tuple[float, float, float, float]:
-    """The part of a frame that the model sees: top, left, height, width in pixels."""
+def region(
+    contract: Preprocessing, height: int, width: int, place: float = 0.5
+) -> tuple[float, float, float, float]:
+    """The part of a frame that the model sees: top, left, height, width in pixels.
+
+    `place` along the side that has more to spare: 0 is its beginning, 1 its end.
+    """
     if contract.fit == "stretch":
         return 0.0, 0.0, float(height), float(width)
     aspect = contract.width / contract.height
     seen_height = min(height, width / aspect) * contract.crop_fraction
     seen_width = seen_height * aspect
-    return (height - seen_height) / 2, (width - seen_width) / 2, seen_height, seen_width
+    below, beside = height - seen_height, width - seen_width
+    down, across = (0.5, place) if beside >= below else (place, 0.5)
+    return below * down, beside * across, seen_height, seen_width
 
 
 def _reach(start: float, length: float, target: int, source: int) -> tuple[int, int]:
@@ -46,10 +53,10 @@ def _reach(start: float, length: float, target: int, source: int) -> tuple[int, 
     return max(int(start) - radius, 0), min(int(np.ceil(start + length)) + radius, source)
 
 
-def resize(frame: np.ndarray, contract: Preprocessing) -> np.ndarray:
+def resize(frame: np.ndarray, contract: Preprocessing, place: float = 0.5) -> np.ndarray:
     """Fit a frame [H, W, 3] to the contract's size; uint8 or float in, float32 out, same range."""
     height, width = frame.shape[:2]
-    top, left, seen_height, seen_width = region(contract, height, width)
+    top, left, seen_height, seen_width = region(contract, height, width, place)
     # Cut to the pixels that the filter reaches first: the matrices shrink with the region.
     y0, y1 = _reach(top, seen_height, contract.height, height)
     x0, x1 = _reach(left, seen_width, contract.width, width)
@@ -60,8 +67,12 @@ def resize(frame: np.ndarray, contract: Preprocessing) -> np.ndarray:
     return np.matmul(columns, tall)
 
 
-def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None:
+def fill(
+    target: np.ndarray, frame: np.ndarray, contract: Preprocessing, place: float = 0.5
+) -> None:
     """Write a frame [H, W, 3] (uint8, or float in [0, 1]) into an input buffer [h, w, 3].
+
+    `place`: where the contract's rectangle lies, as `region` takes it.
 
     The buffer is float32, in [0, 1]; uint8; or int8, which is bytes less 128.
 
@@ -82,7 +93,7 @@ def fill(target: np.ndarray, frame: np.ndarray, contract: Preprocessing) -> None
     if not is_bytes and frame.dtype.kind != "f":
         raise ValueError(f"a frame is uint8 or float in 0..1, not {frame.dtype}")
     if frame.shape != target.shape:
-        frame = resize(frame, contract)
+        frame = resize(frame, contract, place)
     if target.dtype == np.float32:
         if is_bytes:
             np.multiply(frame, BYTE, out=target)

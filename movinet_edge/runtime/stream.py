@@ -30,15 +30,20 @@ class Prediction:
     """The answer after a frame. `logits` is float32 [classes], of everything seen so far.
 
     Where the graph ends in a softmax, `logits` are log-probabilities: the same up to a constant.
+    `multi_label`: each class is there or not, whatever the others are.
     """
 
     frame: int
     logits: np.ndarray
     labels: list[str]
+    multi_label: bool = False
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, float32 [classes]."""
+        """Softmax of the logits, or with `multi_label` their sigmoids; float32 [classes]."""
+        if self.multi_label:
+            sigmoids: np.ndarray = 1 / (1 + np.exp(-self.logits.clip(-80)))
+            return sigmoids
         shifted = np.exp(self.logits - self.logits.max())
         return shifted / shifted.sum()
 
@@ -85,6 +90,7 @@ class Stream:
         self._plan = manifest.plan_for(self.backend.format)
         # The reference model itself always answers with logits.
         self._probabilities = manifest.output == "probabilities" and self.backend.format != "torch"
+        self._multi_label = manifest.scores == "sigmoid"
         self._features = feature_rings(manifest)
         self.graphs = {
             graph.name: GraphRunner(
@@ -200,7 +206,7 @@ class Stream:
         answer = answers[-1]
         if self._plan.combine == "mean" and len(answers) > 1:
             answer = np.asarray(np.mean(answers, axis=0), np.float32)
-        return Prediction(number, answer, self.bundle.labels)
+        return Prediction(number, answer, self.bundle.labels, self._multi_label)
 
     def close(self) -> None:
         """Release the engines."""

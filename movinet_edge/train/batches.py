@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from movinet_edge.data.clips import Batch, TrainClips, collate, loader
-from movinet_edge.data.listing import VideoSet
+from movinet_edge.data.listing import Span, VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.train.parallel import World
 
@@ -59,5 +59,10 @@ def fingerprint(videos: VideoSet) -> str:
     """A hash of which videos of which classes there are, wherever they lie."""
     digest = hashlib.sha256("\n".join(videos.labels).encode())
     for video in videos.videos:
-        digest.update(f"\n{video.label} {video.path.name} {video.start} {video.end}".encode())
+        classes = " ".join(map(_written, video.spans))
+        digest.update(f"\n{classes} {video.path.name} {video.start} {video.end}".encode())
     return digest.hexdigest()
+
+
+def _written(span: Span) -> str:
+    return f"{span.label}" if span.end is None else f"{span.label}:{span.start}:{span.end}"

@@ -7,7 +7,6 @@ and all processes return the same record.
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +15,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from movinet_edge.bundle import Preprocessing, Record
 from movinet_edge.data.clips import Broken, EvalVideos, loader
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import VideoModel
-from movinet_edge.train.protocols import EvalProtocol, Predictor, ProtocolName, TorchPredictor
+from movinet_edge.train.protocols import (
+    Combine,
+    EvalProtocol,
+    Predictor,
+    ProtocolName,
+    TorchPredictor,
+)
+from movinet_edge.train.scores import Found, Scores
 
 # Memory is measured on the longest of the first videos.
 MEASURED = 4
@@ -42,12 +46,16 @@ class BrokenVideo(Record):
 class EvalRecord(Record):
     """What an evaluation found; accuracies are shares in 0..1.
 
-    `frames` is the length of a clip (None: whole videos) and `clips` their number at most.
+    `frames` is the length of a clip (None: whole videos), `clips` their number at most and `crops`
+    that of the squares of each; `combine` says how the views' probabilities became one answer.
     `skipped` counts the unreadable videos (`broken`), `missing` those that only the list has.
     `top5` counts an answer among the best ``min(5, classes)``. `per_class` is the top-1 of every
     class, None where it has no video. `confusion` counts videos: a row per true class, a column
-    per answer. `macs_per_video` is a mean; `peak_memory_bytes` covers inputs, activations and
-    states of one video beside the weights (None: unknown). `seed` None: not shuffled.
+    per answer. With `multi_label` a video has any number of classes: `top1` counts best answers
+    that are one of them, `per_class` is the average precision, and there is no confusion.
+    `mean_average_precision` is over the classes with videos. `macs_per_video` is a mean;
+    `peak_memory_bytes` covers inputs, activations and states of one video beside the weights (None:
+    unknown). `seed` None: not shuffled.
     """
 
     model: str
@@ -57,12 +65,16 @@ class EvalRecord(Record):
     protocol: ProtocolName
     frames: int | None
     clips: int
+    crops: int = 1
+    combine: Combine = "mean"
+    multi_label: bool = False
     seed: int | None
     videos: int
     skipped: int
     missing: int
     top1: float
     top5: float
+    mean_average_precision: float | None = None
     macs_per_video: int
     peak_memory_bytes: int | None
     weights_bytes: int
@@ -71,6 +83,16 @@ class EvalRecord(Record):
     per_class: tuple[float | None, ...]
     confusion: tuple[tuple[int, ...], ...]
     broken: tuple[BrokenVideo, ...]
+
+    @property
+    def score_name(self) -> str:
+        """What these data are usually judged by."""
+        return "mAP" if self.multi_label else "top-1"
+
+    @property
+    def score(self) -> float:
+        """The share that `score_name` names."""
+        return (self.mean_average_precision or 0.0) if self.multi_label else self.top1
 
     def to_json(self) -> str:
         """One field per line: matrices would be thousands of lines."""
@@ -118,8 +140,8 @@ def evaluate(
         BadInput: the classes do not match, there is no video, or none can be read.
     """
     check_classes(predictor, videos)
-    metrics = _metrics(predictor.classes).to(predictor.device)
-    share = _pass(predictor, videos, contract, options, metrics, progress)
+    scores = Scores(predictor.classes, videos.multi_label).to(predictor.device)
+    share = _pass(predictor, videos, contract, options, scores, progress)
     shares = _all_shares(share)
     total = Share(
         videos=sum(s.videos for s in shares),
@@ -132,9 +154,7 @@ def evaluate(
             f"none of the {len(total.broken)} videos can be used ({first.path}: {first.reason}); "
             "look at the data with movinet-edge data check"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a process may have had no video
-        found = {name: value.cpu() for name, value in metrics.compute().items()}
+    found = scores.compute()
     peak = None
     if options.memory and place()[0] == 0 and share.sample is not None:
         peak = predictor.peak_memory(share.sample)
@@ -189,28 +209,20 @@ def shuffled(frames: Tensor, seed: int, index: int) -> Tensor:
     return frames[torch.from_numpy(order)]
 
 
-def _metrics(classes: int) -> MetricCollection:
-    kinds: dict[str, Metric | MetricCollection] = {
-        "top1": MulticlassAccuracy(classes, 1, "micro", validate_args=False),
-        "top5": MulticlassAccuracy(classes, min(5, classes), "micro", validate_args=False),
-        "confusion": MulticlassConfusionMatrix(classes, validate_args=False),
-    }
-    # Groups would merge top-1 and top-5 when their first counts happen to be equal.
-    return MetricCollection(kinds, compute_groups=False)
-
-
 def _pass(
     predictor: Predictor,
     videos: VideoSet,
     contract: Preprocessing,
     options: EvalOptions,
-    metrics: MetricCollection,
+    scores: Scores,
     progress: Progress,
 ) -> Share:
     """Every video of this process's share, once."""
     share, (rank, ranks) = Share(), place()
     mine = range(rank, len(videos), ranks)
-    items = loader(EvalVideos(videos, contract), options.workers, batch_size=None, sampler=mine)
+    crops = predictor.protocol.crops
+    data = EvalVideos(videos, contract, crops)
+    items = loader(data, options.workers, batch_size=None, sampler=mine)
     for done, item in enumerate(items, start=1):
         if isinstance(item, Broken):
             share.broken.append(BrokenVideo(path=str(item.path), reason=item.reason))
@@ -218,14 +230,15 @@ def _pass(
             frames = item.frames
             if options.shuffle:
                 frames = shuffled(frames, options.seed, item.index)
-            logits = predictor.predict(frames)
-            target = torch.tensor([item.label], device=predictor.device)
-            metrics.update(logits[None].to(predictor.device), target)
+            views = frames.chunk(crops, 3)
+            logits = predictor.predict(*views)
+            target = torch.from_numpy(item.target).to(predictor.device)
+            scores.update(logits.to(predictor.device), target)
             share.videos += 1
             share.macs += predictor.macs(len(frames))
             longest = 0 if share.sample is None else len(share.sample)
             if share.videos <= MEASURED and len(frames) > longest:
-                share.sample = frames
+                share.sample = views[0]
         progress(done, len(mine))
     return share
 
@@ -246,10 +259,9 @@ def _record(
     videos: VideoSet,
     options: EvalOptions,
     total: Share,
-    found: dict[str, Tensor],
+    found: Found,
     peak: int | None,
 ) -> EvalRecord:
-    rows: list[list[int]] = found["confusion"].tolist()
     protocol = predictor.protocol
     return EvalRecord(
         model=predictor.name,
@@ -259,19 +271,23 @@ def _record(
         protocol=protocol.name,
         frames=protocol.frames,
         clips=protocol.clips,
+        crops=protocol.crops,
+        combine=protocol.combine,
+        multi_label=videos.multi_label,
         seed=options.seed if options.shuffle else None,
         videos=total.videos,
         skipped=len(total.broken),
         missing=len(videos.missing),
-        top1=round(found["top1"].item(), 6),
-        top5=round(found["top5"].item(), 6),
+        top1=round(found.top1, 6),
+        top5=round(found.top5, 6),
+        mean_average_precision=round(found.mean_average_precision, 6),
         macs_per_video=round(total.macs / total.videos),
         peak_memory_bytes=peak,
         weights_bytes=predictor.weights_bytes,
         state_bytes=predictor.state_bytes,
         labels=tuple(videos.labels),
-        per_class=tuple(row[i] / sum(row) if any(row) else None for i, row in enumerate(rows)),
-        confusion=tuple(map(tuple, rows)),
+        per_class=found.per_class,
+        confusion=tuple(map(tuple, found.confusion)),
         broken=tuple(sorted(total.broken, key=lambda b: b.path)),
     )
 

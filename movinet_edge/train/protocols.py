@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -22,6 +22,7 @@ from movinet_edge.streaming.state import State
 from movinet_edge.train.memory import peak_memory, weights_bytes
 
 ProtocolName = Literal["stream", "clip", "multi-clip"]
+Combine = Literal["mean", "max"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
 # Frames per call while a model streams: the numbers do not depend on it, memory and time do.
@@ -36,11 +37,16 @@ class EvalProtocol:
     frame. ``clip``: one pass over the `frames` frames in the middle. ``multi-clip``: `clips` such
     clips, the first at the beginning and the last at the end, their probabilities averaged; never
     the same clip twice. A video shorter than `frames` is the clip. `frames` None: the whole video.
+
+    `crops`: squares along the longer side that the model sees one by one. With `combine` ``max``
+    the highest of all clips' and crops' probabilities counts instead of their mean.
     """
 
     name: ProtocolName
     frames: int | None = None
     clips: int = 10
+    crops: int = 1
+    combine: Combine = "mean"
 
     def __post_init__(self) -> None:
         if self.name not in PROTOCOLS:
@@ -49,6 +55,8 @@ class EvalProtocol:
             raise BadInput(f"a clip has at least 1 frame, not {self.frames}; change --frames")
         if self.clips < 1:
             raise BadInput(f"there is at least 1 clip, not {self.clips}; change --clips")
+        if self.crops < 1:
+            raise BadInput(f"there is at least 1 crop, not {self.crops}; change --crops")
 
     def windows(self, length: int) -> list[slice]:
         """The frames of every pass over a video of `length` frames (at least 1)."""
@@ -61,11 +69,18 @@ class EvalProtocol:
         return [slice(start, start + frames) for start in starts]
 
 
-def average(logits: Tensor) -> Tensor:
-    """Logits of clips [N, classes] -> [classes]: those of the one, or log mean probabilities."""
+def combined(logits: Tensor, how: Combine = "mean", multi_label: bool = False) -> Tensor:
+    """Logits of views [N, classes] -> [classes]: those of the one, or of all probabilities.
+
+    They are the logarithms of the probabilities' mean or maximum; with `multi_label`, where the
+    classes are not one another's alternatives, the logits of those of their sigmoids.
+    """
     if len(logits) == 1:
         return logits[0]
-    return logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
+    if multi_label:
+        return logits.amax(0) if how == "max" else logits.sigmoid().mean(0).logit()
+    logs = logits.log_softmax(1)
+    return logs.amax(0) if how == "max" else logs.logsumexp(0) - math.log(len(logs))
 
 
 class Predictor(ABC):
@@ -75,6 +90,7 @@ class Predictor(ABC):
         name: of the architecture or the bundle.
         engine: what computes, such as ``torch 2.13.0 (cpu)``.
         classes: how many there are.
+        multi_label: whether each class is there or not, whatever the others are.
         device: where the metrics are to be kept.
         weights_bytes: of the weights in memory, or of a bundle's model files.
         state_bytes: what is carried from frame to frame; 0 where whole clips are seen.
@@ -83,22 +99,25 @@ class Predictor(ABC):
     name: str
     engine: str
     classes: int
+    multi_label: bool
     protocol: EvalProtocol
     device: torch.device = torch.device("cpu")
     weights_bytes: int
     state_bytes: int
 
-    def predict(self, frames: Tensor) -> Tensor:
+    def predict(self, *crops: Tensor) -> Tensor:
         """A video [T, 3, H, W], float32 in [0, 1], T at least 1 -> logits [classes], on the CPU.
 
-        Over several clips they are the logarithms of the mean probabilities.
+        Of several crops and clips they are what `combined` makes of them.
         """
-        passes = [self.logits(frames[window]) for window in self.protocol.windows(len(frames))]
-        return average(torch.stack(passes))
+        windows = self.protocol.windows(len(crops[0]))
+        passes = [self.logits(frames[window]) for frames in crops for window in windows]
+        return combined(torch.stack(passes), self.protocol.combine, self.multi_label)
 
     def macs(self, length: int) -> int:
-        """Multiply-accumulates of `predict` for a video of `length` frames."""
-        return sum(self.pass_macs(w.stop - w.start) for w in self.protocol.windows(length))
+        """Multiply-accumulates of `predict` for all crops of a video of `length` frames."""
+        passes = [self.pass_macs(w.stop - w.start) for w in self.protocol.windows(length)]
+        return self.protocol.crops * sum(passes)
 
     @abstractmethod
     def logits(self, frames: Tensor) -> Tensor:
@@ -144,6 +163,7 @@ class TorchPredictor(Predictor):
         self.model: nn.Module = model.as_stream() if streams else model
         self.protocol = _with_frames(protocol, model.arch.clip_frames)
         self.name, self.classes = model.arch.name, model.arch.classes
+        self.multi_label = model.arch.multi_label
         self.engine = f"torch {torch.__version__} ({device.type})"
         self.weights_bytes = weights_bytes(model)
         # What looks ahead runs on for a while behind the last frame.
@@ -199,6 +219,7 @@ class BundlePredictor(Predictor):
         self._graphs = {graph.name: graph for graph in manifest.graphs}
         self.protocol = _for_bundle(protocol, stream.bundle)
         self.name, self.classes = manifest.name, manifest.classes
+        self.multi_label = manifest.scores == "sigmoid"
         precision = next(iter(stream.graphs.values())).file.precision
         self.engine = f"{stream.backend.name} {stream.version}"
         self.engine += "" if precision == "fp32" else f" ({precision})"
@@ -242,9 +263,9 @@ def plan_macs(plan: Plan, graphs: dict[str, Graph], frames: int) -> int:
 def _with_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
     """`protocol` with the length of its clips, if it was left open."""
     if protocol.name == "stream":
-        return EvalProtocol("stream", None, 1)
+        return replace(protocol, frames=None, clips=1)
     clips = protocol.clips if protocol.name == "multi-clip" else 1
-    return EvalProtocol(protocol.name, protocol.frames or frames, clips)
+    return replace(protocol, frames=protocol.frames or frames, clips=clips)
 
 
 def _for_bundle(protocol: EvalProtocol, bundle: Bundle) -> EvalProtocol:

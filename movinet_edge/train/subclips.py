@@ -21,10 +21,21 @@ from movinet_edge.streaming.state import State, detach
 Context = Callable[[], AbstractContextManager[object]]
 
 
+def classification_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy for classes, int64 [B]; for targets [B, classes] that of each class by itself.
+
+    The latter as a mean over classes; smoothing pulls targets towards 1/2.
+    """
+    if targets.dim() == 1:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    smooth = targets * (1 - label_smoothing) + label_smoothing / 2
+    return F.binary_cross_entropy_with_logits(logits, smooth)
+
+
 def clip_backward(
     model: nn.Module,
     clip: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     subclips: int = 1,
     keep_gradients: bool = False,
     label_smoothing: float = 0.0,
@@ -37,7 +48,7 @@ def clip_backward(
 
     Args:
         clip: frames [B, T, 3, H, W] in [0, 1], T divisible by `subclips`.
-        labels: classes, int64 [B].
+        targets: classes, int64 [B], or 1 for each class that is there, float32 [B, classes].
         autocast: makes the context of mixed precision.
         scale: a loss scaler's function.
         no_sync: makes the context in which distributed gradients are not exchanged yet; the
@@ -63,7 +74,7 @@ def clip_backward(
             with autocast():
                 logits, state = model(part, state)
             answer = logits[:, -1].float()
-            loss = F.cross_entropy(answer, labels, label_smoothing=label_smoothing) / subclips
+            loss = classification_loss(answer, targets, label_smoothing) / subclips
             if penalty is not None:
                 loss = loss + penalty() / subclips
             total = total + loss.detach()

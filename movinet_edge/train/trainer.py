@@ -106,7 +106,7 @@ class Trainer:
     ):
         self.recipe, self.val = recipe, val
         self.folder, self.world, self.options = folder, world, options
-        self.start = starting_point(recipe, train.labels)
+        self.start = starting_point(recipe, train.labels, train.multi_label)
         contract = self.start.preprocessing
         if len(train.labels) < 2:
             raise BadInput(
@@ -228,7 +228,7 @@ class Trainer:
         mean, _ = clip_backward(
             self.model,
             clip,
-            batch.labels.to(world.device),
+            batch.targets.to(world.device),
             recipe.subclips,
             recipe.gradients == "keep",
             recipe.label_smoothing,
@@ -336,7 +336,7 @@ class Trainer:
             self._save_state()
         checkpoint = self.checkpoint()
         record = self._validate(checkpoint)
-        score = record.top1 if record is not None else float(epoch)
+        score = record.score if record is not None else float(epoch)
         better = score > self.best
         self.best = max(self.best, score)
         self.epochs_done = epoch + 1
@@ -345,6 +345,8 @@ class Trainer:
             row: dict[str, float] = {"step": self.step, "epoch": epoch, "loss": mean}
             if record is not None:
                 row |= {"val_top1": record.top1, "val_top5": record.top5}
+                if record.multi_label:
+                    row["val_map"] = record.score
             self.folder.log(EPOCHS, row | {"skipped_videos": len(self.broken)})
             self.folder.save_checkpoint(checkpoint, LAST)
             if better:

@@ -17,7 +17,7 @@ from movinet_edge.train.recipe import Recipe
 ANSWER = "head.classify."
 
 
-def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
+def starting_point(recipe: Recipe, labels: Sequence[str], multi_label: bool = False) -> Checkpoint:
     """A model for `labels` with the contract it will be trained under.
 
     From `recipe.init` everything is taken over but the last dense layer, and that too where the
@@ -33,7 +33,7 @@ def starting_point(recipe: Recipe, labels: Sequence[str]) -> Checkpoint:
         raise BadInput(f"{recipe.init} holds a {arch.name}, not a {wanted}; leave out the model")
     contract = source.preprocessing if source is not None else default_preprocessing(arch)
     side = recipe.size or contract.height
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"multi_label": multi_label}
     for field in ("hidden", "dropout", "drop_path"):
         if (value := getattr(recipe, field)) is None:
             continue
