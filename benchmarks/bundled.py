@@ -56,7 +56,7 @@ class BundleContestant:
             files=tuple(self._describe_file(runner) for runner in runners),
             frames_per_step=self.frames_per_step,
             macs_per_step=macs_per_step(bundle.manifest, self.frames_per_step),
-            state_bytes=sum(runner.file.state_bytes for runner in runners),
+            state_bytes=sum(runner.state_bytes for runner in runners),
         )
 
     def _describe_file(self, runner: GraphRunner) -> GraphFile:

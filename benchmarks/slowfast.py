@@ -91,7 +91,7 @@ def measure(label: str, engine: str, folder: Path) -> StreamedCost:
             if number >= 3:  # every assignment of buffers was bound by then
                 streamed.append(1e3 * (middle - began))
                 recomputed.append(1e3 * (ended - middle))
-        states = sum(runner.file.state_bytes for runner in stream.graphs.values())
+        states = sum(runner.state_bytes for runner in stream.graphs.values())
         features = sum(runner.feature_bytes for runner in stream.graphs.values())
     graphs = {graph.name: graph for graph in bundles[0].manifest.graphs}
     steps = bundles[0].manifest.plan.steps

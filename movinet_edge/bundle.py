@@ -67,6 +67,10 @@ class TensorSpec(Record):
     feature: str | None = None
     age: int | None = Field(None, ge=0)
 
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
 
 class StateRule(Record):
     """How a host carries a state from step to step.
@@ -112,15 +116,6 @@ class ModelFile(Record):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of all states that enter a step."""
-        return sum(
-            math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
-            for tensor in self.inputs
-            if tensor.role == "state"
-        )
-
 
 class Graph(Record):
     """One model of the bundle; `frames` frames enter each run (more than 1: a whole clip).
@@ -135,6 +130,13 @@ class Graph(Record):
     checkpoint_sha256: str | None = None
     states: tuple[StateRule, ...]
     files: tuple[ModelFile, ...]
+
+    def state_bytes(self, file: ModelFile) -> int:
+        """What a stream keeps of its states between two steps of a file."""
+        # Of a delay only the oldest value enters.
+        held = {state.name: state.past if state.rule == "delay" else 1 for state in self.states}
+        states = (tensor for tensor in file.inputs if tensor.state is not None)
+        return sum(tensor.nbytes * held[tensor.state or ""] for tensor in states)
 
     @model_validator(mode="after")
     def _states_are_bound(self) -> Self:

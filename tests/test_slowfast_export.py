@@ -18,7 +18,7 @@ from movinet_edge.models.slowfast_table import slowfast_arch
 from movinet_edge.models.slowfast_timing import timing
 from movinet_edge.runtime import Stream
 from tests.bundles import clip, logits_of
-from tests.commands import movinet_edge
+from tests.commands import Command, movinet_edge
 from tests.videos import encode_video
 
 SIDE = 32
@@ -52,6 +52,21 @@ def test_the_delayed_bundle_is_verified(delayed: Path) -> None:
     assert names.count("the completed stream answers as the whole clip") == len(record.streams)
     assert {s.backend for s in record.streams} >= {"litert", "onnxruntime", "torch"}
     assert all(fact.max_rank <= 4 for fact in record.facts)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("label", ["8x8-r50", "small"])
+def test_published_sizes_stream(tmp_path: Path, label: str) -> None:
+    """At 224 pixels (the small one at 112), each engine's completed stream is the clip's answer."""
+    arch = slowfast_arch(label)
+    made = Checkpoint(seeded_model(arch), default_preprocessing(arch))
+    record = export(made, tmp_path / "b", ExportOptions())
+    assert record is not None
+    assert record.holds, [check for check in record.checks if not check.holds]
+    assert Bundle(tmp_path / "b").manifest.plan.delay == timing(arch).delay
+    assert all(fact.max_rank <= 4 for fact in record.facts)
+    assert not any("CONV_3D" in fact.operators for fact in record.facts)
 
 
 def test_the_causal_bundle_is_verified(causal: Path) -> None:
@@ -181,6 +196,21 @@ def test_static_int8(tmp_path: Path, causal: bool) -> None:
             if file.precision == "int8":
                 raw = {s.state for s in file.inputs if s.dtype == "uint8" and s.role == "state"}
                 assert raw == {s.name for s in graph.states if s.rule == "shift"}
+
+
+def test_a_stream_is_what_the_command_writes(tmp_path: Path, call: Command) -> None:
+    """Also of a model that looks ahead; with what it keeps and how late it answers."""
+    words = ("--format", "onnx", "--no-verify", "--size", 32)
+    code, out, _ = call("export", "slowfast-tiny", "--out", tmp_path / "b", *words)
+    assert code == 0
+    manifest = Bundle(tmp_path / "b").manifest
+    assert [graph.name for graph in manifest.graphs] == ["fast", "slow", "head", "step"]
+    with Stream(tmp_path / "b") as stream:
+        states = sum(runner.state_bytes for runner in stream.graphs.values())
+        features = sum(runner.feature_bytes for runner in stream.graphs.values())
+    kept = f"states of {states / 1e6:.2f} MB and features of {features / 1e6:.2f} MB"
+    assert f"onnx fp32 keeps {kept} from frame to frame" in out
+    assert f"answers come {manifest.plan.delay} frames" in out
 
 
 def test_export_and_inspect_tell_the_delay(delayed: Path) -> None:

@@ -57,7 +57,7 @@ def export(
         Form | None,
         typer.Option(
             help="fresh: emits new frames only, the host rotates buffers; carry: emits whole "
-            "states; clip: a whole clip at once. Default: fresh, clip for base models.",
+            "states; clip: a whole clip at once. Default: fresh, clip for what does not stream.",
             show_default=False,
         ),
     ] = None,
@@ -92,10 +92,10 @@ def export(
         from movinet_edge.export.profiles import PROFILES
 
         checkpoint = _checkpoint(source, labels, size)
-        causal = checkpoint.arch.causal
+        streams = checkpoint.arch.streams
         options = ExportOptions(
             formats=tuple(f.value for f in formats or ()) or PROFILES[profile.value].formats,
-            form=form.value if form else "fresh" if causal else "clip",
+            form=form.value if form else "fresh" if streams else "clip",
             in_graph_preprocess=in_graph_preprocess,
             softmax=softmax,
             clip_frames=clip_frames,
@@ -159,17 +159,22 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
     """
     from movinet_edge.bundle import Bundle
     from movinet_edge.cli.console import out as console
-    from movinet_edge.cli.inspect import late
+    from movinet_edge.cli.inspect import kept, late
     from movinet_edge.errors import CheckFailed
 
     bundle = Bundle(target)
-    for file in (file for graph in bundle.manifest.graphs for file in graph.files):
+    manifest = bundle.manifest
+    for file in (file for graph in manifest.graphs for file in graph.files):
         console().print(
             f"{file.path:24} {file.format:7} {file.precision:12} {file.bytes / 1e6:6.2f} MB",
             highlight=False,
         )
-    if bundle.manifest.plan.delay:
-        console().print(late(bundle.manifest), highlight=False)
+    if any(graph.states for graph in manifest.graphs):
+        exported = [f for g in manifest.graphs for f in g.files if f.format != "torch"]
+        for line in dict.fromkeys(kept(manifest, file) for file in exported):
+            console().print(line, highlight=False)
+    if manifest.plan.delay:
+        console().print(late(manifest), highlight=False)
     console().print(f"wrote {target}", highlight=False, soft_wrap=True)
     if record is not None and not record.holds:
         raise CheckFailed(f"the exported models do not compute what {source} does; see the report")

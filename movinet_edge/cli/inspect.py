@@ -8,13 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from movinet_edge.bundle import Manifest
+    from movinet_edge.bundle import Manifest, ModelFile
 
 
 def late(manifest: Manifest) -> str:
     """How late the answers of a model that looks ahead are."""
     delay, rate = manifest.plan.delay, manifest.preprocessing.frame_rate
     return f"looks ahead: answers come {delay} frames ({delay / rate:.1f} s) late"
+
+
+def kept(manifest: Manifest, file: ModelFile) -> str:
+    """What a host keeps between two frames, with files of this format and precision."""
+    from movinet_edge.runtime.graph import feature_rings
+
+    states, written = 0, dict[str, int]()
+    for graph in manifest.graphs:
+        for other in graph.files:
+            if (other.format, other.precision) == (file.format, file.precision):
+                states += graph.state_bytes(other)
+                written |= {s.name: s.nbytes for s in other.outputs if s.role == "feature"}
+    rings = feature_rings(manifest)
+    features = sum(rings[name].length * size for name, size in written.items())
+    of = f"{file.format} {file.precision}"
+    shared = f" and features of {features / 1e6:.2f} MB" if features else ""
+    return f"{of} keeps states of {states / 1e6:.2f} MB{shared} from frame to frame"
 
 
 def inspect(
@@ -57,7 +74,7 @@ def inspect(
             for s in planned
         )
         when = when or "the whole model in PyTorch"
-        size = f" of {graph.files[0].state_bytes / 1e6:.2f} MB" if graph.states else ""
+        size = f" of {graph.state_bytes(graph.files[0]) / 1e6:.2f} MB" if graph.states else ""
         sha256 = graph.checkpoint_sha256
         console.print(
             f"graph {graph.name}: form {graph.form}, {graph.frames} frame(s) per run, {when}, "

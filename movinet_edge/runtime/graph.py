@@ -186,6 +186,11 @@ class GraphRunner:
         return frozenset(self._written)
 
     @property
+    def state_bytes(self) -> int:
+        """What it keeps between two steps."""
+        return self.graph.state_bytes(self.file)
+
+    @property
     def feature_bytes(self) -> int:
         """Memory of what it hands to other graphs."""
         rings = self._written.values()

@@ -223,9 +223,9 @@ class BundlePredictor(Predictor):
         precision = next(iter(stream.graphs.values())).file.precision
         self.engine = f"{stream.backend.name} {stream.version}"
         self.engine += "" if precision == "fp32" else f" ({precision})"
-        files = [runner.file for runner in stream.graphs.values()]
-        self.weights_bytes = sum(file.bytes for file in files)
-        self.state_bytes = sum(file.state_bytes for file in files)
+        runners = stream.graphs.values()
+        self.weights_bytes = sum(runner.file.bytes for runner in runners)
+        self.state_bytes = sum(r.state_bytes + r.feature_bytes for r in runners)
 
     def logits(self, frames: Tensor) -> Tensor:
         self.stream.reset()
