@@ -27,6 +27,7 @@ from movinet_edge.export.feeds import Feed
 from movinet_edge.export.model_files import (
     LAYOUTS,
     SUFFIX,
+    Floats,
     FormatFiles,
     Progress,
     Recipe,
@@ -94,7 +95,8 @@ def write_graphs(
     scales = options.equalise or {}
     if streams and options.equalise is None and isinstance(checkpoint.model, MoViNet):
         scales = equalised_scales(checkpoint, streams, progress)
-    recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None)
+    floats = {fmt: Floats(options.keep_float) for fmt in options.formats}
+    recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None, floats)
     graphs = []
     for number, part in enumerate(parts):
         called = name if len(parts) == 1 else part.name
@@ -102,6 +104,8 @@ def write_graphs(
         files = _part_files(steps, called, checkpoint, folder, options, recipe, progress)
         own = [torch_file] if len(parts) == 1 else []
         graphs.append(_graph(called, options, frames, part.macs, part.states, [*own, *files]))
+    for patterns in floats.values() if streams else ():
+        patterns.check()
     if len(parts) > 1:
         whole = sum(part.macs for part in parts)
         # PyTorch's states go in and out whole, those of which others read the oldest value, too.

@@ -70,10 +70,13 @@ class LitertGraph:
         return str(self.graph.tensors[tensor].name.decode())
 
     def label(self, operator: Operator) -> str:
-        """Where an operator comes from, a path of modules; what emits an output is named so."""
+        """Where an operator comes from, a path of modules; what emits an output is named so.
+
+        What was fused has the names of all its parts, the last operation first.
+        """
         emitted = set(self.outputs.values()).intersection(operator.outputs)
         sources = operator.inputs if emitted else operator.outputs
-        names = [self.name(t) for t in sources]
+        names = [self.name(t).split(";")[0] for t in sources]
         return next((name for name in names if name.startswith("body/")), names[0])
 
     def is_float(self, tensor: int) -> bool:

@@ -77,16 +77,16 @@ SIMPLE: dict[Precision, str] = {
 class Recipe:
     """What integer activations need: videos, and what to spell in another way or leave out."""
 
-    streams: Sequence[Iterable[Any]] = ()
-    calibration: Calibration | None = None
-
-    def floats(self) -> Floats:
-        """What is to stay in floats, for one file."""
-        return Floats(self.calibration.keep_float if self.calibration else ())
+    streams: Sequence[Iterable[Any]]
+    calibration: Calibration | None
+    floats: Mapping[FormatName, Floats]
 
 
 class Floats:
-    """Whether the operator called so-and-so was asked to stay in floats."""
+    """Whether the operator called so-and-so was asked to stay in floats.
+
+    One is for all graphs of a model: a pattern has to fit in one of them.
+    """
 
     def __init__(self, patterns: Iterable[str]):
         self.patterns = dict.fromkeys(patterns)
@@ -113,8 +113,11 @@ def _part_of(name: str, pattern: str) -> bool:
 
 
 def _plain(path: str) -> str:
-    """Formats separate modules in different ways, and states have names with dots."""
-    return re.sub(r"[./]", "_", path)
+    """Formats separate modules in different ways, and states have names with dots.
+
+    Lists of modules have no part in the names of TFLite.
+    """
+    return re.sub(r"(?:^|(?<=_))(?:blocks|laterals)_", "", re.sub(r"[./]", "_", path))
 
 
 @dataclass
@@ -150,9 +153,8 @@ class FormatFiles:
         else:
             quantizer: Quantizer = importlib.import_module(QUANTIZERS[self.fmt])
             if integers:
-                floats, states = self.recipe.floats(), self.step(True).states
-                quantizer.static(source, target, self.recipe.streams, states, floats)
-                floats.check()
+                recipe, states = self.recipe, self.step(True).states
+                quantizer.static(source, target, recipe.streams, states, recipe.floats[self.fmt])
             else:
                 getattr(quantizer, SIMPLE[precision])(source, target)
             found = quantizer.quantization(target)

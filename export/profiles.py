@@ -60,8 +60,12 @@ def _both(fmt: FormatName, *precisions: Precision) -> Callable[[ModelArch, Expor
 
 
 CLIP: Refusal = (
-    lambda _, options: options.form == "clip",
+    lambda arch, options: options.form == "clip" and arch.streams,
     "is for streams, not for whole clips; take --form fresh, or --profile cpu",
+)
+WHOLE: Refusal = (
+    lambda arch, _: not arch.streams,
+    "is for streams, and the model sees whole clips; take --profile cpu",
 )
 BYTES: Refusal = (
     lambda _, options: options.in_graph_preprocess,
@@ -77,6 +81,7 @@ PROFILES: dict[ProfileName, Profile] = {
     "nnapi": Profile(
         integers=True,
         refusals=(
+            WHOLE,
             CLIP,
             BYTES,
             (
@@ -104,6 +109,7 @@ PROFILES: dict[ProfileName, Profile] = {
                 lambda _, options: "onnx" in options.formats,
                 "is LiteRT's, ONNX Runtime has no GPU of phones; take --format tflite",
             ),
+            WHOLE,
             CLIP,
             (
                 lambda _, options: options.form == "carry",
@@ -126,6 +132,7 @@ PROFILES: dict[ProfileName, Profile] = {
                 lambda _, options: "tflite" in options.formats,
                 "is ONNX Runtime's; take --format onnx",
             ),
+            WHOLE,
             CLIP,
             BYTES,
             POSITIONS,
@@ -142,8 +149,6 @@ PROFILES: dict[ProfileName, Profile] = {
 
 def refuse(arch: ModelArch, options: ExportOptions) -> None:
     """Raise `BadInput` where the profile does not go with the other options."""
-    if options.profile != "cpu" and arch.family != "movinet":
-        raise BadInput(f"--profile {options.profile} is for MoViNets; take --profile cpu")
     for unfit, sentence in PROFILES[options.profile].refusals:
         if unfit(arch, options):
             raise BadInput(f"--profile {options.profile} {sentence}")

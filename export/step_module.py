@@ -114,7 +114,9 @@ class StepModule(nn.Module):
         for name, value in io.outputs.items():
             # A carried state keeps its name where the format allows it (`state = out`).
             same = config.form == "carry" and config.layout == "NHWC"
+            # Features are copies in every profile, often of what is a state, too.
+            separate = config.separate and name.endswith(NEW)
             outputs[name.removesuffix(NEW) if same else name] = (
-                copied(value) if config.separate else value
+                copied(value, 2) if separate else value
             )
         return outputs

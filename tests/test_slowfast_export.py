@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from movinet_edge.bundle import Bundle
+from movinet_edge.bundle import Bundle, Precision, ProfileName
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
+from movinet_edge.export.profiles import PROFILES, refuse
 from movinet_edge.export.verify import verify_bundle
 from movinet_edge.models.registry import default_preprocessing, seeded_model
 from movinet_edge.models.slowfast_table import slowfast_arch
@@ -166,7 +167,6 @@ def test_non_local_blocks_have_clips_only(tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         ({"form": "carry"}, "--form fresh"),
-        ({"profile": "nnapi"}, "--profile cpu"),
         ({"precisions": ("int8",)}, "--calibrate"),
     ],
 )
@@ -174,6 +174,80 @@ def test_what_is_refused(tmp_path: Path, options: dict[str, object], sentence: s
     with pytest.raises(BadInput, match=sentence):
         export(checkpoint(), tmp_path / "b", ExportOptions(("onnx",), **options))  # type: ignore[arg-type]
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes"),
+    [
+        ("coreml", {}),
+        ("gpu", {"pool": "window", "causal": True}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("nnapi", {}),
+                ("nnapi", {"pool": "window", "causal": True}),
+                ("nnapi", {"fusion": "ttoc-sum", "causal": True}),
+                ("gpu", {}),
+                ("coreml", {"pool": "window"}),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_every_graph_obeys_its_profile(
+    tmp_path: Path, profile: ProfileName, changes: dict[str, object]
+) -> None:
+    """In one partition; where they have to be, what is emitted are copies, of features also."""
+    formats = PROFILES[profile].formats
+    # At 32 pixels the last maps have one, and the converter makes sums of their means.
+    options = ExportOptions(formats, profile=profile)
+    record = export(checkpoint(resolution=64, **changes), tmp_path / "b", options)
+    assert record is not None
+    assert record.holds, [(c.subject, c.name, c.detail) for c in record.failures]
+    for fmt in formats:
+        for name in ("fast", "slow", "head"):
+            file = f"{name}.{fmt}"
+            rows = PROFILES[profile].checkers[fmt].rows(tmp_path / "b" / file)
+            checked = {c.name for c in record.checks if c.subject == file and c.kind == "graph"}
+            assert checked.issuperset(row for row, _, _ in rows)
+
+
+@pytest.mark.parametrize("name", ["nnapi", "coreml"])
+def test_both_spellings_under_onnx_runtime(causal: Path, delayed: Path, name: str) -> None:
+    """SlowFast has nothing that these profiles spell otherwise: files of the CPU obey, too."""
+    check = PROFILES[name].checkers["onnx"].rows  # type: ignore[index]
+    for path in (causal, delayed):
+        for file in path.glob("*.onnx"):
+            assert all(holds for _, holds, _ in check(file)), file.name
+
+
+@pytest.mark.slow
+def test_int8_for_nnapi(tmp_path: Path) -> None:
+    video = encode_video(tmp_path / "v.mp4", clip(150, 48, 48), rate=15)
+    precisions: tuple[Precision, ...] = ("fp32", "dynamic", "int8")
+    options = ExportOptions(("tflite",), precisions, calibrate=video, profile="nnapi")
+    record = export(checkpoint(causal=True, resolution=64), tmp_path / "b", options)
+    assert record is not None
+    assert record.holds, [(c.subject, c.name, c.detail) for c in record.failures]
+    checked = [c.subject for c in record.checks if c.name == "NNAPI takes every operator"]
+    assert len(checked) == 9
+
+
+@pytest.mark.parametrize("name", ["nnapi", "gpu", "coreml"])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "take --form fresh"),
+        ({"nonlocal_blocks": ((), (), (0,), ())}, "sees whole clips; take --profile cpu"),
+    ],
+)
+def test_clips_have_no_profile(
+    name: ProfileName, changes: dict[str, object], sentence: str
+) -> None:
+    arch = slowfast_arch("tiny", **changes)
+    options = ExportOptions(PROFILES[name].formats, form="clip", profile=name)
+    with pytest.raises(BadInput, match=f"^--profile {name} is for streams, .*{sentence}"):
+        refuse(arch, options)
 
 
 def test_smaller_precisions(tmp_path: Path) -> None:

@@ -112,8 +112,9 @@ class StepClock:
             new = torch.cat([values * valid, valid], 1)[:, None]
             window = torch.cat([io.inputs[name], new], 1)
             io.outputs[name + NEW] = window[:, 1:]
-            sums = window.sum(1)
-            return sums[:, :-1] / sums[:, -1:].clamp(min=1)
+            # Neither sums nor clamp: accelerators have no operator for them.
+            means, one = window.mean(1), torch.full((1,), 1 / pool.window)
+            return means[:, :-1] / torch.maximum(means[:, -1:], one)
         before, counted = io.inputs[name], f"{name}_count"
         count = io.outputs[counted + NEW] = io.inputs[counted] + valid
         mean = before + (values - before) * (valid / count.clamp(min=1))
@@ -132,8 +133,22 @@ class StepClock:
         return to_nhwc(x) if self.io.layout == "NHWC" else x
 
 
+class DeployPool(nn.Module):
+    """A pathway's mean; of the head, for whose inputs 8 bits are not enough."""
+
+    def __init__(self, pool: Pool):
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, clock: StepClock, x: Tensor) -> Tensor:
+        return clock.mean(self.pool, x)
+
+
 class DeployPathway(nn.Module):
-    """``forward(io, frame)``: one step of one pathway; its features are outputs."""
+    """``forward(io, frame)``: one step of one pathway; its features are outputs.
+
+    Its modules are called as those of the model, for files name their tensors so.
+    """
 
     def __init__(self, model: SlowFast, pathway: Pathway):
         super().__init__()
@@ -141,17 +156,19 @@ class DeployPathway(nn.Module):
         self.pathway: Pathway = pathway
         self.behind = met.fast_frames if pathway == "fast" else met.slow_ticks
         self.flags = met.delay > 0
-        self.net, self.pool = folded(model.pathway(pathway)), model.pools(pathway)
+        self.add_module(pathway, folded(model.pathway(pathway)))
+        self.head = DeployPool(model.pools(pathway))
 
     def forward(self, io: Fresh, frame: Tensor) -> None:
         clock = StepClock(io, self.pathway, self.behind, self.flags)
-        features = self.net(clock, normalised(frame))
-        assert isinstance(self.net, PathwayNet)
-        if self.net.emits:
+        net = self.get_submodule(self.pathway)
+        assert isinstance(net, PathwayNet)
+        features = net(clock, normalised(frame))
+        if net.emits:
             for place, feature in zip(PLACES, features, strict=False):
                 # The next block's state is the same, and files merge equal outputs.
                 io.outputs[feature_name(place)] = copied(clock.laid_out(feature))
-        io.outputs[f"{self.pathway}_mean"] = copied(clock.mean(self.pool, features[-1]))
+        io.outputs[f"{self.pathway}_mean"] = copied(self.head(clock, features[-1]))
 
 
 class DeployHead(nn.Module):
@@ -160,10 +177,10 @@ class DeployHead(nn.Module):
     def __init__(self, head: Head, pathways: Sequence[Pathway]):
         super().__init__()
         self.names = [f"{pathway}_mean" for pathway in pathways]
-        self.classify = copy.deepcopy(head.classify)
+        self.head = copy.deepcopy(head).eval()
 
     def forward(self, io: Fresh, frame: Tensor | None) -> Tensor:
-        logits: Tensor = self.classify(torch.cat([io.inputs[name] for name in self.names], 1))
+        logits: Tensor = self.head([io.inputs[name] for name in self.names])
         return logits
 
 

@@ -122,9 +122,12 @@ def to_nhwc(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-def copied(x: Tensor) -> Tensor:
-    """The same values as a tensor of their own; adding 0 or multiplying by 1 is folded away."""
-    return torch.maximum(x, torch.full((1,), FLOOR))
+def copied(x: Tensor, number: int = 1) -> Tensor:
+    """The same values as a tensor of their own; adding 0 or multiplying by 1 is folded away.
+
+    Copies of one tensor need a `number` each, or files merge them.
+    """
+    return torch.maximum(x, torch.full((1,), number * FLOOR))
 
 
 class Io(ABC):
