@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +25,9 @@ ENGINE = "litert"
 class Int8Cost(Record):
     """Medians of a step in ms on LiteRT, one thread: plain int8, and what is added to it.
 
-    `equalising_ms` is added where every hard-swish is equalised, `floating_ms` where nothing is
-    int8; both are medians of step-by-step differences and may be negative.
+    `equalising_ms` is added where every hard-swish is equalised (0: there is none), `floating_ms`
+    where nothing is int8; both are medians of step-by-step differences and may be negative. Where
+    graphs run at several rates, a step is the mean of as many as bring each of them once.
     """
 
     int8_ms: float
@@ -46,9 +48,10 @@ def int8_cost(
     """
     variants: dict[str, tuple[Precision, Mapping[str, Tensor]]] = {
         "int8": ("int8", {}),
-        "equalised": ("int8", scales),
         "float": ("fp32", {}),
     }
+    if scales:
+        variants["equalised"] = "int8", scales
     contestants: list[BundleContestant] = []
     with tempfile.TemporaryDirectory() as work:
         try:
@@ -66,13 +69,15 @@ def int8_cost(
             with np.load(contestants[0].stream.bundle.root / "golden.npz") as golden:
                 frames = golden["frames"]
             line_up = [prepare(c, fit_frames(frames, c.frame_size)) for c in contestants]
-            interleaved(line_up, STEPS, 0, say)
+            every = (step.every for step in contestants[0].stream.bundle.manifest.plan.steps)
+            period = math.lcm(*every)
+            interleaved(line_up, STEPS - STEPS % period, 0, say)
         finally:
             for contestant in contestants:
                 contestant.close()
-    plain, equalised, floats = (np.array(timed.step) for timed in line_up)
+    plain, floats, *equalised = (np.reshape(timed.step, (-1, period)).mean(1) for timed in line_up)
     return Int8Cost(
         int8_ms=float(np.median(plain)),
-        equalising_ms=float(np.median(equalised - plain)),
+        equalising_ms=float(np.median(equalised[0] - plain)) if equalised else 0.0,
         floating_ms=float(np.median(floats - plain)),
     )

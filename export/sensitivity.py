@@ -2,9 +2,9 @@
 
 Quality is the signal-to-noise ratio of the logits over streams, in dB: their deviation from the
 mean logits of all frames, against the error. Raw logits share a large offset that flatters. The
-int8 step is simulated (`movinet_edge.models.movinet_quant`), ranges are calibrated on the same
-streams. A model goes part by part and what enters every part is kept, so that a change in one part
-costs only the parts from there on.
+int8 step is simulated (`movinet_edge.streaming.fake_quant`), ranges are calibrated on the same
+streams. What enters every part is kept, so that where parts are a chain a change in one costs only
+the parts from there on (`export.walk`).
 
 Where several sites lose, the worst one hides the others: equalising one alone gains little. What
 tells them apart is the other end: everything equalised but one (`loss_db`). `export.policy` goes by
@@ -24,15 +24,11 @@ from torch import Tensor, nn
 
 from movinet_edge.bundle import Record
 from movinet_edge.checkpoints.native import Checkpoint
-from movinet_edge.errors import BadInput
-from movinet_edge.models.movinet import ConvNorm, MoViNet
-from movinet_edge.models.movinet_quant import attach
-from movinet_edge.streaming.layers import DepthwiseConv, tick
+from movinet_edge.export.walk import walk_of
+from movinet_edge.models.registry import simulated
+from movinet_edge.streaming.layers import DepthwiseConv, StackedConv
 from movinet_edge.streaming.spec import module_macs
-from movinet_edge.streaming.state import State
 
-# Frames that a part sees at once; the numbers do not depend on it, memory and time do.
-CHUNK = 8
 # Instead of infinity, which JSON has not.
 BEST_DB = 200.0
 # Sites are looked at one by one where their block loses this much; rounding is luck below it.
@@ -130,6 +126,7 @@ class Analysis:
         progress: told what is looked at, which takes minutes for large models.
 
     Raises:
+        BadInput: static int8 does not go with the model.
         ValueError: there are no frames.
     """
 
@@ -143,27 +140,26 @@ class Analysis:
         frames = [_frames(stream) for stream in streams]
         if not frames:
             raise ValueError("there are no frames to analyse")
-        model = copy.deepcopy(checkpoint.model).eval()
-        if not isinstance(model, MoViNet):
-            raise BadInput(f"int8 of {checkpoint.arch.name} is not simulated; take a MoViNet")
-        self.model = model
-        self.instrument = attach(self.model)
-        self._parts: list[tuple[str, nn.Module]] = [
-            ("stem", self.model.stem),
-            *((layer.name, block) for layer, block in self.model.blocks()),
-            ("head", self.model.head),
-        ]
-        self._index = {name: index for index, (name, _) in enumerate(self._parts)}
+        self.model = copy.deepcopy(checkpoint.model).eval()
+        self.instrument = simulated(self.model)
+        self._walk = walk_of(self.model, self.instrument)
+        self._parts = {name: self.model.get_submodule(name) for name in self.instrument.blocks}
+        self._index = {name: index for index, name in enumerate(self._parts)}
         height, width = frames[0].shape[-2:]
-        self._macs = module_macs(checkpoint.model, (height, width))
-        self._paths = {module: f"{path}." for path, module in self.model.named_modules()}
+        stream = checkpoint.model.as_stream()
+        prefix = "" if stream is checkpoint.model else "model."
+        macs = module_macs(stream, (height, width))
+        self._macs = {path.removeprefix(prefix): n for path, n in macs.items()}
         self.streams, self.frames = len(frames), sum(x.shape[1] for x in frames)
         self.instrument.watch("all")
-        self._float = [frames, *self._run(0, frames)]
+        self._float = [frames, *self._walk.run(0, [frames])]
         self.instrument.watch("none")
         self._reference = _logits(self._float[-1])
-        self._int8 = [frames, *self._configured(0, frames)]
-        self._equalised = [frames, *self._configured(0, frames, None, self.instrument.sites)]
+        sites = self.instrument.sites
+        self._int8 = [frames, *self._configured(0, [frames])]
+        self._equalised = self._int8
+        if sites:
+            self._equalised = [frames, *self._configured(0, [frames], None, sites)]
         self.plain, self.equalised = map(self._quality, (self._int8[-1], self._equalised[-1]))
 
     def scales(self, sites: Iterable[str]) -> dict[str, Tensor]:
@@ -175,7 +171,7 @@ class Analysis:
         changed = [self.instrument.sites[name].block for name in equalise] + list(keep_float)
         first = min((self._index[name] for name in changed), default=len(self._parts) - 1)
         quantised = [name for name in self._index if name not in keep_float]
-        return self._quality(self._configured(first, self._int8[first], quantised, equalise)[-1])
+        return self._quality(self._configured(first, self._int8, quantised, equalise)[-1])
 
     def elements(self, site: str) -> int:
         """What equalising a site costs: multiplications per step."""
@@ -208,9 +204,9 @@ class Analysis:
     def alone(self) -> dict[str, tuple[float, float | None]]:
         """SNR of the logits when only a block is int8, and of what it hands on then, in dB."""
         found: dict[str, tuple[float, float | None]] = {}
-        for index, (name, _) in enumerate(self._parts):
+        for name, index in self._index.items():
             self.progress(f"int8 in {name} alone")
-            outputs = self._configured(index, self._float[index], [name])
+            outputs = self._configured(index, self._float, [name])
             answer = index == len(self._parts) - 1
             handed = None if answer else _map_snr(self._float[index + 1], outputs[0])
             found[name] = self._quality(outputs[-1]).snr_db, handed
@@ -225,7 +221,7 @@ class Analysis:
             frames=self.frames,
             plain=self.plain,
             equalised=self.equalised,
-            blocks=tuple(self._block(name, part) for name, part in self._parts),
+            blocks=tuple(self._block(name, part) for name, part in self._parts.items()),
             sites=tuple(
                 self._site(name, gain=site.block in worst and name in self.site_losses)
                 for name, site in self.instrument.sites.items()
@@ -241,7 +237,7 @@ class Analysis:
             alone_output_db=handed,
             others_db=self.measure(keep_float=[name]).snr_db,
             loss_db=self.block_losses.get(name, 0.0),
-            macs=sum(n for path, n in self._macs.items() if path.startswith(self._paths[part])),
+            macs=sum(n for path, n in self._macs.items() if path.startswith(f"{name}.")),
             cost_bytes=3 * sum(_weights(module) for module in part.modules()),
         )
 
@@ -266,36 +262,23 @@ class Analysis:
         """What is lost when all sites but these are equalised, in dB."""
         others = [name for name in self.instrument.sites if name not in sites]
         first = min(self._index[self.instrument.sites[name].block] for name in sites)
-        outputs = self._configured(first, self._equalised[first], None, others)
+        outputs = self._configured(first, self._equalised, None, others)
         return round(self.equalised.snr_db - self._quality(outputs[-1]).snr_db, 3)
 
     def _configured(
         self,
         first: int,
-        inputs: list[Tensor],
+        kept: list[list[Tensor]],
         blocks: Collection[str] | None = None,
         equalise: Iterable[str] = (),
     ) -> list[list[Tensor]]:
-        """`_run` with these blocks int8 (None: all) and these sites equalised."""
+        """A walk with these blocks int8 (None: all) and these sites equalised."""
         instrument = self.instrument
         instrument.quantise(blocks)
         instrument.equalise(equalise)
-        border = instrument.exits[self._parts[first - 1][0]] if first else None
-        if border is not None:  # no change where the inputs lie on its grid already
-            with torch.inference_mode():
-                inputs = [border(x) for x in inputs]
-        outputs = self._run(first, inputs)
+        outputs = self._walk.run(first, kept)
         instrument.quantise([])
         instrument.equalise()
-        return outputs
-
-    @torch.inference_mode()
-    def _run(self, first: int, inputs: list[Tensor]) -> list[list[Tensor]]:
-        """What parts `first` and on hand on, for every stream: the last one logits."""
-        outputs: list[list[Tensor]] = []
-        for _, part in self._parts[first:]:
-            inputs = [_through(part, x) for x in inputs]
-            outputs.append(inputs)
         return outputs
 
     def _quality(self, outputs: list[Tensor]) -> Quality:
@@ -327,20 +310,6 @@ def _frames(stream: Frames) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2)[None]
 
 
-def _through(part: nn.Module, x: Tensor) -> Tensor:
-    """A whole stream [1, T, ...] through one part, some frames at a time."""
-    state: State = {}
-    outputs = []
-    for frames in x.split(CHUNK, 1):
-        if isinstance(part, ConvNorm):
-            outputs.append(part(frames))
-        else:
-            y, entry = part(frames, state)
-            outputs.append(y)
-            state = state | entry | tick(state, frames)
-    return torch.cat(outputs, 1)
-
-
 def _logits(outputs: list[Tensor]) -> Tensor:
     """Of all streams, [frames, classes]."""
     return torch.cat([x[0] for x in outputs]).double()
@@ -364,6 +333,6 @@ def _map_snr(expected: list[Tensor], got: list[Tensor]) -> float:
 
 def _weights(module: nn.Module) -> int:
     """Weights that int8 stores in one byte."""
-    if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv):
+    if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv | StackedConv):
         return module.weight.numel()
     return 0

@@ -62,8 +62,9 @@ def cheapest(
     """
     if INT8 not in options.precisions or options.calibrate is None:
         raise BadInput("--target-drop is for --precision int8 with --calibrate; add them")
+    delay = checkpoint.model.delay
     streams = calibration_streams(
-        options.calibrate, checkpoint.preprocessing, options.calibration_frames
+        options.calibrate, checkpoint.preprocessing, options.calibration_frames, delay
     )
     progress("simulating int8")
     search = _Search(

@@ -9,7 +9,8 @@ import torch
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.export.policy import Policy, choose, ladder
-from movinet_edge.export.sensitivity import CHUNK, Analysis, SensitivityReport, analyse
+from movinet_edge.export.sensitivity import Analysis, SensitivityReport, analyse
+from movinet_edge.export.walk import CHUNK
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_quant import attach

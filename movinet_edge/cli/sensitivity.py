@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SHOWN = 12  # sites; --json has all
 BLOCKS = (
     "dB of signal to noise of the logits. alone: only this part is int8; its output: of what it "
-    "hands on then; all others: all but it is; unequalised: what is lost when all hard-swishes "
-    "are equalised but its own. KB, ms: what it costs to leave the part in floats."
+    "hands on then; all others: all but it is. KB, ms: what it costs to leave the part in floats."
 )
+UNEQUALISED = "unequalised: what is lost when all hard-swishes are equalised but its own."
 SITES = (
     "median, largest: 99.9 % values of the channels before the hard-swish. alone: dB gained by "
     "equalising it alone; the rest: lost by equalising all but it. KB, ms: what equalising costs."
@@ -66,7 +66,10 @@ def sensitivity(
 
         checkpoint = read_checkpoint(Path(source))
         refuse_int8(checkpoint.arch)
-        streams = calibration_streams(calibrate, checkpoint.preprocessing, calibration_frames)
+        delay = checkpoint.model.delay
+        streams = calibration_streams(
+            calibrate, checkpoint.preprocessing, calibration_frames, delay
+        )
         say("simulating int8")
         analysis = Analysis(checkpoint, some(streams), say)
         report = analysis.report()
@@ -82,14 +85,18 @@ def sensitivity(
     console = out()
     for line in summary(checkpoint.arch.name, report):
         console.print(line, highlight=False, soft_wrap=True)
-    for made, explanation in ((blocks_table(report), BLOCKS), (sites_table(report), SITES)):
+    tables = [(blocks_table(report), BLOCKS)]
+    if report.sites:
+        tables = [(tables[0][0], f"{BLOCKS} {UNEQUALISED}"), (sites_table(report), SITES)]
+    for made, explanation in tables:
         console.print(made)
         console.print(explanation, highlight=False, soft_wrap=True)
     if times:
+        equalised = f", all hard-swishes equalised {cost.equalising_ms:+.2f}"
         console.print(
             f"ms: shares, by multiplications, of what was measured on this machine (LiteRT, one "
-            f"thread): int8 {cost.int8_ms:.2f}, all hard-swishes equalised "
-            f"{cost.equalising_ms:+.2f}, everything in floats {cost.floating_ms:+.2f}",
+            f"thread): int8 {cost.int8_ms:.2f}{equalised if report.sites else ''}, everything in "
+            f"floats {cost.floating_ms:+.2f}",
             highlight=False,
             soft_wrap=True,
         )
@@ -103,7 +110,9 @@ def sensitivity(
 
 def summary(name: str, report: SensitivityReport) -> list[str]:
     """What was simulated, and how near it came."""
-    rows = {"all int8": report.plain, "all hard-swishes equalised": report.equalised}
+    rows = {"all int8": report.plain}
+    if report.sites:
+        rows["all hard-swishes equalised"] = report.equalised
     return [
         f"{name}, {report.frames} frames of {report.streams} videos",
         *(
@@ -116,14 +125,15 @@ def summary(name: str, report: SensitivityReport) -> list[str]:
 
 def blocks_table(report: SensitivityReport) -> Table:
     """A row per part of the model, in its order."""
-    table = _table("part", "alone", "its output", "all others", "unequalised", "KB", "ms")
+    unequalised = ["unequalised"] if report.sites else []
+    table = _table("part", "alone", "its output", "all others", *unequalised, "KB", "ms")
     for b in report.blocks:
         table.add_row(
             b.name,
             f"{b.alone_db:.1f}",
             "" if b.alone_output_db is None else f"{b.alone_output_db:.1f}",
             f"{b.others_db:.1f}",
-            f"{-b.loss_db:+.1f}",
+            *(f"{-b.loss_db:+.1f}" for _ in unequalised),
             f"{b.cost_bytes / 1e3:.0f}",
             _ms(b.cost_ms),
         )

@@ -78,5 +78,10 @@ class VideoModel(nn.Module, ABC):
         """The module with the same weights that runs frame by frame, if there is one."""
         return self
 
+    @property
+    def delay(self) -> int:
+        """Frames by which the answers of its stream come late."""
+        return 0
+
     def start_residuals(self, scale: float) -> None:
         """Set what the residual branches begin with, where the family has such scales."""

@@ -64,6 +64,8 @@ class _Attach:
         self._end(None)
 
     def _begin(self, name: str) -> None:
+        if self.block:
+            self.instrument.readers[self.block] = name
         self.block, self.quantisers = name, []
 
     def _end(self, border: FakeQuant | None) -> None:

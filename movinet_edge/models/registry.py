@@ -16,6 +16,7 @@ from torch import nn
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.errors import BadInput
+from movinet_edge.models import movinet_quant, slowfast_quant
 from movinet_edge.models.arch import ModelArch, VideoModel
 from movinet_edge.models.movinet import Block, MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet
@@ -25,6 +26,7 @@ from movinet_edge.models.slowfast_deploy import clip_part, step_parts
 from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_arch
 from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
 from movinet_edge.streaming.deploy import Part
+from movinet_edge.streaming.fake_quant import Instrument
 from movinet_edge.streaming.spec import describe
 
 
@@ -33,12 +35,13 @@ class Family:
     """One family of models.
 
     `parts` are the graphs of a model in deploy form for frames of a size (height, width): those of
-    a stream (`frames` 1) or of a clip of so many.
+    a stream (`frames` 1) or of a clip of so many. `simulate` puts int8 into a model.
     """
 
     arch: type[ModelArch]
     build: Callable[[Any], VideoModel]
     parts: Callable[[Any, tuple[int, int], int], list[Part]]
+    simulate: Callable[[Any], Instrument]
 
 
 def _movinet_parts(model: MoViNet, size: tuple[int, int], frames: int) -> list[Part]:
@@ -52,8 +55,8 @@ def _slowfast_parts(model: SlowFast, size: tuple[int, int], frames: int) -> list
 
 
 FAMILIES: dict[str, Family] = {
-    "movinet": Family(MoViNetArch, MoViNet, _movinet_parts),
-    "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts),
+    "movinet": Family(MoViNetArch, MoViNet, _movinet_parts, movinet_quant.attach),
+    "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts, slowfast_quant.attach),
 }
 
 MODELS: dict[str, ModelArch] = {
@@ -110,6 +113,16 @@ def build(arch: ModelArch) -> VideoModel:
 def deploy_parts(model: VideoModel, frame_size: tuple[int, int], frames: int = 1) -> list[Part]:
     """The graphs of the model's stream, or of a clip of `frames` frames."""
     return FAMILIES[model.arch.family].parts(model, frame_size, frames)
+
+
+def simulated(model: VideoModel) -> Instrument:
+    """Quantisers of simulated int8 in a model, all of them off; see `Instrument`.
+
+    Raises:
+        BadInput: it has parts that static int8 lacks.
+        ValueError: it has quantisers already.
+    """
+    return FAMILIES[model.arch.family].simulate(model)
 
 
 def deploy_body(

@@ -275,6 +275,10 @@ class SlowFast(VideoModel):
             if isinstance(module, Block) and module.c.norm is not None:
                 nn.init.constant_(module.c.norm.weight, scale)
 
+    @property
+    def delay(self) -> int:
+        return timing(self.arch).delay
+
     def as_stream(self) -> nn.Module:
         """Itself if causal; otherwise the same weights with a delay."""
         return self if self.arch.causal else DelayedSlowFast(self)

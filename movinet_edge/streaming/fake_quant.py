@@ -153,7 +153,7 @@ class FakeQuant(nn.Module):
         """Take note of `x`, if watching."""
         if self.penalised:
             self.peak = by_channel(x).amax((0, 2))
-        if self.watch == "none":
+        if self.watch == "none" or not x.numel():  # frames between two runs of a slow pathway
             return
         values = by_channel(x.detach().float())
         self.pixels = values.shape[2]
@@ -368,14 +368,17 @@ class Instrument:
 
     `blocks` are the parts that can be quantised one by one, in order of execution: their
     quantisers without the one of what they hand on, which is in `exits` (None: the last one,
-    whose answer is among its own quantisers). `sites` can be equalised; their names are those of
-    the deploy form.
+    whose answer is among its own quantisers). Their names are those of the model's modules.
+    `readers`: by a block's name, the one that takes in on the same grid what it hands on; others
+    have a grid of their own for it. `sites` can be equalised; their names are those of the deploy
+    form.
     """
 
     def __init__(self, model: nn.Module):
         self.model = model
         self.blocks: dict[str, list[Switch]] = {}
         self.exits: dict[str, FakeQuant | None] = {}
+        self.readers: dict[str, str] = {}
         self.sites: dict[str, Site] = {}
         self._handles: list[RemovableHandle] = []
         self._added: list[tuple[nn.Module, str]] = []
@@ -437,16 +440,15 @@ class Instrument:
         Raises:
             ValueError: an unknown block.
         """
-        names = list(self.blocks)
-        chosen = set(names if blocks is None else blocks)
-        if unknown := chosen - set(names):
+        chosen = set(self.blocks if blocks is None else blocks)
+        if unknown := chosen - set(self.blocks):
             raise ValueError(f"there is no block {', '.join(sorted(unknown))}")
-        for name, after in zip(names, [*names[1:], None], strict=True):
-            for quantiser in self.blocks[name]:
+        for name, quantisers in self.blocks.items():
+            for quantiser in quantisers:
                 quantiser.on = name in chosen
             border = self.exits[name]
             if border is not None:
-                border.on = name in chosen or after in chosen
+                border.on = name in chosen or self.readers.get(name) in chosen
 
     def equalise(self, sites: Iterable[str] = ()) -> dict[str, Tensor]:
         """Give these sites' channels their own grids, all others one for all.
@@ -503,8 +505,10 @@ class Instrument:
 
         A channel's peak may be `spread` times the site's median peak (3 at least, where
         hard-swish is linear); beyond that it costs the square of the octaves, and a site the
-        mean of its channels.
+        mean of its channels. Without sites there is nothing to pay.
         """
+        if not self.sites:
+            return torch.zeros(())
         costs = []
         for site in self.sites.values():
             peak = site.before.peak

@@ -28,8 +28,8 @@ from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
-from movinet_edge.models.movinet import MoViNet
-from movinet_edge.models.movinet_quant import attach
+from movinet_edge.models.arch import VideoModel
+from movinet_edge.models.registry import simulated
 from movinet_edge.streaming.fake_quant import Instrument
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
@@ -257,7 +257,7 @@ class Trainer:
             return
         int8.watch("all")
         self._observe()
-        if recipe.spread:
+        if recipe.spread and int8.sites:
             int8.even(recipe.spread)
             self._observe()
 
@@ -375,11 +375,10 @@ class Trainer:
         """Simulated int8 in a model.
 
         Raises:
-            BadInput: the family has none.
+            BadInput: it has parts that static int8 lacks.
         """
-        if not isinstance(model, MoViNet):
-            raise BadInput(f"int8 of {self.start.arch.name} is not simulated; train without qat")
-        return attach(model)
+        assert isinstance(model, VideoModel)
+        return simulated(model)
 
     @contextmanager
     def _quantised(self, model: nn.Module) -> Iterator[None]:
