@@ -27,7 +27,7 @@ def stretched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped checkpoint, nearly the same in floats, collapsing in plain int8."""
     held = read_checkpoint(SHIPPED)
     path = tmp_path_factory.mktemp("stretched") / "stretched.safetensors"
-    model = stretch(held.model, SITES, 60.0, channels=4)
+    model = stretch(held.model, SITES, 1000.0, channels=4)
     save_checkpoint(Checkpoint(model, held.preprocessing, held.labels), path)
     return path
 
