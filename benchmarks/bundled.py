@@ -122,7 +122,7 @@ def check_parity(contestant: BundleContestant) -> float:
         raise CheckFailed(f"{entry.label} gave no answer for the golden stream")
     manifest = bundle.manifest
     probabilities = manifest.output == "probabilities"
-    error = _relative_error(predictions, reference, probabilities, manifest.plan.delay)
+    error = relative_error(predictions, reference, probabilities, manifest.plan.delay)
     limit = bundle.manifest.thresholds[entry.precision].max_error
     if not error <= limit:  # NaN is no pass
         raise CheckFailed(
@@ -132,7 +132,7 @@ def check_parity(contestant: BundleContestant) -> float:
     return error
 
 
-def _relative_error(
+def relative_error(
     predictions: list[Prediction], reference: np.ndarray, probabilities: bool, delay: int
 ) -> float:
     """Largest absolute error over the reference's deviation; reference [T or 1, classes]."""

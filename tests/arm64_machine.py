@@ -17,6 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from tests.debian import Unavailable, downloaded, run
+
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MOVINET_EDGE_ARM64", REPOSITORY / ".arm64"))
 CONSTRAINTS = REPOSITORY / "constraints.txt"
@@ -41,12 +45,15 @@ PACKAGES = (  # of ARM64: Python, and what it and the wheels are linked against
     "zlib1g",
 )
 EXTRAS = ("litert", "onnxruntime")
-KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PATIENCE = 600  # seconds for one command
 
 
-class Unavailable(Exception):
-    """The emulator cannot be had here; says why."""
+@pytest.fixture(scope="session")
+def machine() -> Machine:
+    try:
+        return prepare()
+    except Unavailable as error:
+        pytest.skip(f"no ARM64 machine: {error}")
 
 
 @dataclass(frozen=True)
@@ -55,18 +62,26 @@ class Machine:
 
     folder: Path
 
+    @property
+    def site(self) -> Path:
+        """Where the wheels are installed."""
+        return self.folder / "site"
+
+    def emulator(self, core: str) -> list[str]:
+        """What comes before the command of a program for ARM64."""
+        return [str(self.folder / QEMU), "-cpu", core, "-L", str(self.folder / "root")]
+
     def python(self, core: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run Python on an emulated core, with this checkout and without PyTorch."""
-        root = self.folder / "root"
-        emulator = [str(self.folder / QEMU), "-cpu", core, "-L", str(root)]
         environment = {
             "LANG": "C.UTF-8",
             "OMP_NUM_THREADS": "1",
             "PATH": os.defpath,
-            "PYTHONPATH": f"{REPOSITORY}:{self.folder / 'site'}",
+            "PYTHONPATH": f"{REPOSITORY}:{self.site}",
         }
+        interpreter = self.folder / f"root/usr/bin/python{PYTHON}"
         return subprocess.run(
-            [*emulator, str(root / f"usr/bin/python{PYTHON}"), *map(str, arguments)],
+            [*self.emulator(core), str(interpreter), *map(str, arguments)],
             env=environment,
             capture_output=True,
             text=True,
@@ -90,10 +105,14 @@ def prepare(folder: Path = FOLDER) -> Machine:
         if not target.is_dir():
             with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as name:
                 work = Path(name)
-                _unpack(_downloaded(work), work / "machine")
+                _unpack(downloaded(work, [EMULATOR, *_guests()], SUITE), work / "machine")
                 _install(wheels, work / "machine" / "site")
                 (work / "machine").rename(target)
     return Machine(target)
+
+
+def _guests() -> list[str]:
+    return [f"{name}:arm64" for name in PACKAGES]
 
 
 def _wheels() -> list[str]:
@@ -101,42 +120,6 @@ def _wheels() -> list[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     extras = (project["optional-dependencies"][name] for name in EXTRAS)
     return sum(extras, list(project["dependencies"]))
-
-
-def _downloaded(work: Path) -> list[Path]:
-    """The packages, from the mirror this system uses, by lists that leave its own alone."""
-    try:
-        native = _run(["dpkg", "--print-architecture"]).strip()
-        used = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).split()
-        mirror = next((uri for uri in used if uri.rstrip("/").endswith("/debian")), None)
-        if mirror is None:
-            raise Unavailable("apt-get has no mirror of Debian")
-        for needed in ("state/lists/partial", "cache/archives/partial"):
-            (work / needed).mkdir(parents=True)
-        sources = work / "sources.list"
-        options = f"signed-by={KEYS} arch={native},arm64 target=Packages"
-        sources.write_text(f"deb [{options}] {mirror} {SUITE} main\n")
-        settings = {
-            "APT::Architectures": f"{native},arm64",
-            "APT::Sandbox::User": "root",  # its own user may not write here
-            "APT::Update::Error-Mode": "any",
-            "Dir::Cache": work / "cache",
-            "Dir::Etc::SourceList": sources,
-            "Dir::Etc::SourceParts": "-",
-            "Dir::State": work / "state",
-            "Dir::State::Status": os.devnull,  # nothing is installed
-        }
-        apt = ["apt-get", *(f"-o{key}={value}" for key, value in settings.items())]
-        _run([*apt, "update"])
-        _run([*apt, "download", EMULATOR, *(f"{name}:arm64" for name in PACKAGES)], work)
-    except FileNotFoundError as error:
-        raise Unavailable(f"Debian's {error.filename} is needed") from error
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{error.cmd[0]} took more than {PATIENCE} s") from error
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ["no reason given"]
-        raise Unavailable(f"{error.cmd[0]} failed: {lines[-1]}") from error
-    return sorted(work.glob("*.deb"))
 
 
 def _unpack(packages: Sequence[Path], machine: Path) -> None:
@@ -151,7 +134,7 @@ def _unpack(packages: Sequence[Path], machine: Path) -> None:
                 pick = ["tar", "-x", "-C", str(machine), f"./{QEMU}"]
                 subprocess.run(pick, stdin=archive.stdout, check=True)
         else:
-            _run(["dpkg-deb", "-x", str(package), str(root)])
+            run(["dpkg-deb", "-x", str(package), str(root)])
 
 
 def _install(wheels: Sequence[str], site: Path) -> None:
@@ -161,11 +144,4 @@ def _install(wheels: Sequence[str], site: Path) -> None:
     guest = [f"--python-version={PYTHON}", "--implementation=cp", "--only-binary=:all:"]
     platforms = [f"--platform={tag}_aarch64" for tag in tags]
     where = ["--no-compile", f"--target={site}", f"--constraint={CONSTRAINTS}"]
-    _run([*pip, *guest, *platforms, *where, *wheels])
-
-
-def _run(command: Sequence[str], folder: Path | None = None) -> str:
-    """What a command prints; it must succeed."""
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=True, timeout=PATIENCE
-    ).stdout
+    run([*pip, *guest, *platforms, *where, *wheels])

@@ -9,8 +9,9 @@ import pytest
 from movinet_edge.data.motion import MotionConfig, make_motion
 from movinet_edge.export.precision import PRECISIONS
 from movinet_edge.export.verify_record import VerifyRecord
-from tests.arm64_machine import Machine, Unavailable, prepare
+from tests.arm64_machine import Machine, prepare
 from tests.commands import movinet_edge
+from tests.debian import Unavailable
 
 pytestmark = pytest.mark.arm64
 
@@ -20,14 +21,6 @@ ENGINES = ("litert", "onnxruntime")  # litert-interpreter runs the kernels of li
 DOT = frozenset({"asimdhp", "asimddp"})
 MATRIX = DOT | {"i8mm", "bf16", "sve2"}
 CORES = {"cortex-a55": DOT, "cortex-a76": DOT, "cortex-a710": MATRIX}
-
-
-@pytest.fixture(scope="session")
-def machine() -> Machine:
-    try:
-        return prepare()
-    except Unavailable as error:
-        pytest.skip(f"no ARM64 machine: {error}")
 
 
 @pytest.fixture(scope="session")

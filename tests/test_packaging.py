@@ -160,6 +160,7 @@ def test_the_wheel_installs_one_package(wheel: Path) -> None:
         for path in sources(part)
     }
     data = [
+        *PACKAGE.glob("benchmarks/device/*"),
         *PACKAGE.glob("export/*.jinja"),
         *PACKAGE.glob("train/recipes/*.toml"),
         *PACKAGE.glob("checkpoints/trained/*"),

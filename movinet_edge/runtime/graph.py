@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,17 @@ class Ring:
         """How many values there are before the new one."""
         return self.rule.past if self.rule.rule == "delay" else len(self.inputs)
 
+    @property
+    def initial(self) -> float:
+        """The first value, as it is stored."""
+        value, quantization = self.rule.initial, self.output.quantization
+        if quantization is None:
+            return value
+        return round(value / quantization.scale) + quantization.zero_point
+
     def reset(self) -> None:
-        value = self.rule.initial
-        quantization = self.output.quantization
-        if quantization is not None:
-            value = round(value / quantization.scale) + quantization.zero_point
         for buffer in self.buffers:
-            buffer.array.fill(value)
+            buffer.array.fill(self.initial)
 
 
 class FeatureRing:
@@ -151,7 +155,12 @@ class GraphRunner:
                 self._outputs[spec.name] = self.engine.allocate(spec)
         read = (ring for ring, _ in self._read.values())
         self._rings = list(dict.fromkeys([*read, *self._written.values()]))
-        self.rings = self._make_rings()
+        self.rings = state_rings(graph, self.file)
+        lengths = ring_lengths(
+            [ring.past for ring in self.rings], [ring.length for ring in self._rings]
+        )
+        for state, length in zip(self.rings, lengths, strict=True):
+            state.buffers = [self.engine.allocate(state.output) for _ in range(length)]
         self.frame = None if self._frame is None else self._frame.array
         self.outputs = frozenset(s.name for s in self.file.outputs if s.role == "output")
         self._period = math.lcm(*(len(ring.buffers) for ring in self.rings), 1)
@@ -227,30 +236,43 @@ class GraphRunner:
             outputs |= new
         return self.engine.bind(inputs, outputs)
 
-    def _make_rings(self) -> list[Ring]:
-        rings = []
-        for rule in self.graph.states:
-            slots = [s for s in self.file.inputs if s.state == rule.name]
-            slots.sort(key=lambda s: s.slot or 0)
-            outs = [s for s in self.file.outputs if s.state == rule.name]
-            if not slots or len(outs) != 1:
-                raise BadInput(f"the manifest does not say how state {rule.name!r} is bound")
-            if any(_kind(slot) != _kind(outs[0]) for slot in slots):
-                raise BadInput(
-                    f"the manifest gives state {rule.name!r} more than one shape, type or scale"
-                )
-            rings.append(Ring(rule, slots, outs[0], []))
-        lengths = [ring.past + 1 for ring in rings]
-        if self._period_with(lengths) > MAX_PERIOD:
-            lengths = [1 << (length - 1).bit_length() for length in lengths]
-        if self._period_with(lengths) > MAX_PERIOD:
-            lengths = [max(lengths)] * len(lengths)
-        for ring, length in zip(rings, lengths, strict=True):
-            ring.buffers = [self.engine.allocate(ring.output) for _ in range(length)]
-        return rings
 
-    def _period_with(self, lengths: list[int]) -> int:
-        return math.lcm(*lengths, *(ring.length for ring in self._rings), 1)
+def state_rings(graph: Graph, file: ModelFile) -> list[Ring]:
+    """The rings of a graph's states in one of its files, yet without buffers.
+
+    Raises:
+        BadInput: the manifest does not say how a state is bound.
+    """
+    rings = []
+    for rule in graph.states:
+        slots = [s for s in file.inputs if s.state == rule.name]
+        slots.sort(key=lambda s: s.slot or 0)
+        outs = [s for s in file.outputs if s.state == rule.name]
+        if not slots or len(outs) != 1:
+            raise BadInput(f"the manifest does not say how state {rule.name!r} is bound")
+        if any(_kind(slot) != _kind(outs[0]) for slot in slots):
+            raise BadInput(
+                f"the manifest gives state {rule.name!r} more than one shape, type or scale"
+            )
+        rings.append(Ring(rule, slots, outs[0], []))
+    return rings
+
+
+def ring_lengths(pasts: Sequence[int], others: Sequence[int]) -> list[int]:
+    """How many buffers each state needs, given its past values.
+
+    `others` are the lengths of the rings of features that rotate beside them.
+    """
+
+    def period(lengths: Sequence[int]) -> int:
+        return math.lcm(*lengths, *others, 1)
+
+    lengths = [past + 1 for past in pasts]
+    if period(lengths) > MAX_PERIOD:
+        lengths = [1 << (length - 1).bit_length() for length in lengths]
+    if period(lengths) > MAX_PERIOD:
+        lengths = [max(lengths)] * len(lengths)
+    return lengths
 
 
 def _kind(spec: TensorSpec) -> tuple[object, ...]:

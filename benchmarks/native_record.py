@@ -1,0 +1,175 @@
+"""What the native runner prints, and the benchmark's records made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from movinet_edge.benchmarks.bundled import macs_per_step, relative_error
+from movinet_edge.benchmarks.native_plan import Prepared
+from movinet_edge.benchmarks.record import Alone, GraphFile, Measurement, Method, Subject
+from movinet_edge.benchmarks.stats import distribution
+from movinet_edge.bundle import MANIFEST, Record, sha256_of
+from movinet_edge.errors import CheckFailed
+from movinet_edge.runtime.stream import Prediction
+
+
+class Device(Record):
+    """Where it ran; None is what the system does not tell."""
+
+    cpu: str
+    architecture: str
+    cores: int
+    governor: str | None
+    temperature_c: float | None
+    os: str
+
+
+class NativeGraph(Record):
+    """How far a delegate took a graph; `nodes` by the name of who runs them."""
+
+    graph: str
+    delegate: str
+    partitions: int | None
+    fully_accelerated: bool | None
+    nodes: dict[str, int]
+
+
+class NativeAnswer(Record):
+    """The logits after frame `frame` of the golden stream; None is what is no finite number."""
+
+    frame: int
+    logits: tuple[float | None, ...]
+
+
+class NativeRun(Record):
+    """One run of the native runner, as it prints it. Times are milliseconds, memory 10^6 bytes.
+
+    `answers` are of the golden stream, which comes first; the samples are of the steps behind it.
+    `load_ms` has no check of the model files in it. `temperatures` are pairs of seconds and degrees
+    Celsius over a sustained run. `engine_version` is None where the engine does not tell.
+    """
+
+    engine: str
+    engine_version: str | None
+    library: str
+    threads: int
+    frame_rate: float | None
+    frames_per_step: int
+    machine: Device
+    graphs: tuple[NativeGraph, ...]
+    load_ms: float
+    first_step_ms: float
+    base_memory_mb: float | None
+    peak_memory_mb: float | None
+    warmup: int
+    late_steps: int | None
+    step_ms: tuple[float, ...]
+    engine_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+    temperatures: tuple[tuple[float, float], ...]
+    answers: tuple[NativeAnswer, ...]
+
+
+def predictions(prepared: Prepared, run: NativeRun) -> list[Prediction]:
+    """The answers for the golden stream, as the Python runtime gives them."""
+    labels = prepared.bundle.labels
+    return [
+        Prediction(
+            answer.frame,
+            np.array([np.nan if v is None else v for v in answer.logits], np.float32),
+            labels,
+            prepared.bundle.manifest.scores == "sigmoid",
+        )
+        for answer in run.answers
+    ]
+
+
+def check_parity(prepared: Prepared, run: NativeRun) -> float:
+    """The largest error of the golden stream over the deviation of the reference.
+
+    Raises:
+        CheckFailed: the error is over the manifest's threshold, or there was no answer.
+    """
+    bundle = prepared.bundle
+    manifest = bundle.manifest
+    with np.load(bundle.file(manifest.golden)) as golden:
+        reference = golden["logits"]
+    delay = manifest.plan.delay
+    # Between the ends of clips a stream repeats its last answer: that is nothing new to check.
+    fresh = [
+        p
+        for p in predictions(prepared, run)
+        if (p.frame + 1) % run.frames_per_step == 0
+        and (len(reference) == 1 or p.frame - delay < len(reference))
+    ]
+    if not fresh:
+        raise CheckFailed("the native runner gave no answer for the golden stream")
+    error = relative_error(fresh, reference, manifest.output == "probabilities", delay)
+    limit = manifest.thresholds[prepared.precision].max_error
+    if not error <= limit:  # NaN is no pass
+        raise CheckFailed(
+            f"native {run.engine} {prepared.precision} computes wrong numbers: error {error:.2g} "
+            f"of the logits' deviation, {limit:.2g} allowed"
+        )
+    return error
+
+
+def measurement(prepared: Prepared, run: NativeRun) -> Measurement:
+    """The run as every other runner's is written down."""
+    over = np.subtract(run.step_ms, run.engine_ms)
+    return Measurement(
+        subject=_subject(prepared, run),
+        method=Method(
+            threads=run.threads,
+            warmup=run.warmup,
+            steps=len(run.step_ms),
+            mode="back-to-back" if run.frame_rate is None else "paced",
+            frame_rate=run.frame_rate,
+            interleaved=False,
+        ),
+        step_ms=distribution(run.step_ms),
+        engine_ms=distribution(run.engine_ms),
+        overhead_ms=float(np.median(over)),
+        cpu_ms=float(np.median(run.cpu_ms)),
+        late_steps=run.late_steps,
+        alone=Alone(
+            load_ms=run.load_ms,
+            first_step_ms=run.first_step_ms,
+            base_memory_mb=run.base_memory_mb,
+            peak_memory_mb=run.peak_memory_mb,
+        ),
+    )
+
+
+def _subject(prepared: Prepared, run: NativeRun) -> Subject:
+    manifest, files = prepared.bundle.manifest, prepared.files
+    name = f"native {run.engine}"
+    if prepared.precision != "fp32":
+        name += f" {prepared.precision}"
+    return Subject(
+        label=name,
+        name=name,
+        kind="bundle",
+        bundle=manifest.name,
+        manifest_sha256=sha256_of(prepared.bundle.root / MANIFEST),
+        backend=run.engine,
+        engine=run.library.rpartition("/")[2],
+        engine_version=run.engine_version or "unknown",
+        precision=prepared.precision,
+        files=tuple(
+            GraphFile(
+                graph=graph.graph,
+                form=manifest.graph(graph.graph).form,
+                file=files[graph.graph].path,
+                sha256=files[graph.graph].sha256,
+                bytes=files[graph.graph].bytes,
+                delegate=None if graph.delegate == "none" else graph.delegate,
+                partitions=graph.partitions,
+                fully_accelerated=graph.fully_accelerated,
+            )
+            for graph in run.graphs
+        ),
+        frames_per_step=run.frames_per_step,
+        macs_per_step=macs_per_step(manifest, run.frames_per_step),
+        state_bytes=sum(manifest.graph(name).state_bytes(file) for name, file in files.items()),
+    )
