@@ -50,4 +50,4 @@ figures: $(VENV)/.base
 	$(BIN)/python -m movinet_edge.benchmarks.figures
 
 clean:
-	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .arm64
+	rm -rf $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .arm64 .lab

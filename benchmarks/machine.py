@@ -20,7 +20,7 @@ TOOLS = ("numpy", "ai-edge-litert", "onnxruntime", "tflite-runtime", "torch")
 def describe_machine(sgemm_gmacs: float) -> Machine:
     """The machine as it is now; `sgemm_gmacs` is measured elsewhere."""
     return Machine(
-        cpu=cpu_name(_read(PROC / "cpuinfo") or ""),
+        cpu=cpu_name(_read(PROC / "cpuinfo") or "", platform.processor() or platform.machine()),
         architecture=platform.machine(),
         cores=usable_cores(),
         governor=_read(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
@@ -38,14 +38,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def cpu_name(cpuinfo: str) -> str:
-    """The processor's name from the text of /proc/cpuinfo."""
+def cpu_name(cpuinfo: str, otherwise: str = "") -> str:
+    """The processor's name from the text of /proc/cpuinfo, if it has one."""
     fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     names = (fields[key] for key in CPU_KEYS if fields.get(key))
-    return next(names, platform.processor() or platform.machine() or "unknown")
+    return next(names, otherwise or "unknown")
 
 
 def temperature(zones: Path) -> float | None:

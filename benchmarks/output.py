@@ -38,16 +38,17 @@ def table(report: Report) -> Table:
     for title in NUMBERS:
         made.add_column(title, justify="right", no_wrap=True)
     for measured in report.measurements:
-        made.add_row(*_row(measured, ratios[measured.subject.label]))
+        made.add_row(*_row(measured, ratios.get(measured.subject.label)))
     return made
 
 
 def caption(report: Report) -> str:
     """What the columns mean, and against whom."""
     first = report.measurements[0].method
-    mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back, interleaved"
+    mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back"
+    mode += ", interleaved" if first.interleaved else ""
     text = (
-        f"ms per step, {first.steps} steps {mode}; over: what Python adds to the engine's call; "
+        f"ms per step, {first.steps} steps {mode}; over: what is added to the engine's call; "
         "parts: delegate partitions, * all accelerated; MB: peak memory"
     )
     if report.comparisons:
@@ -67,9 +68,13 @@ def machine_line(machine: Machine) -> str:
         machine.cpu,
         f"{machine.cores} cores",
         machine.os,
-        f"Python {machine.python}",
-        f"sgemm {machine.sgemm_gmacs:.1f} GMAC/s per thread",
     ]
+    if machine.device != "host":
+        parts.insert(0, f"{machine.device} ({machine.model})" if machine.model else machine.device)
+    if machine.python is not None:
+        parts.append(f"Python {machine.python}")
+    if machine.sgemm_gmacs is not None:
+        parts.append(f"sgemm {machine.sgemm_gmacs:.1f} GMAC/s per thread")
     if machine.governor is not None:
         parts.append(f"governor {machine.governor}")
     if machine.temperature_c is not None:
@@ -77,7 +82,7 @@ def machine_line(machine: Machine) -> str:
     return ", ".join(parts)
 
 
-def _row(measured: Measurement, ratio: float) -> list[str]:
+def _row(measured: Measurement, ratio: float | None) -> list[str]:
     subject, step, peak = measured.subject, measured.step_ms, measured.alone.peak_memory_mb
     return [
         subject.name,
@@ -85,7 +90,7 @@ def _row(measured: Measurement, ratio: float) -> list[str]:
         str(measured.method.threads),
         *(f"{value:.2f}" for value in (step.p50, step.p90, step.p99, measured.cpu_ms)),
         f"{measured.overhead_ms:.2f}",
-        f"{ratio:.2f}",
+        "-" if ratio is None else f"{ratio:.2f}",
         _partitions(measured),
         "-" if peak is None else f"{peak:.0f}",
     ]

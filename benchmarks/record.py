@@ -129,17 +129,21 @@ class Comparison(Record):
 class Machine(Record):
     """Where it ran; None is what the system does not tell.
 
-    `sgemm_gmacs`: 10^9 float32 MACs per second of one thread in numpy's matrix product.
+    `device` is what ``--device`` calls it. `sgemm_gmacs`: 10^9 float32 MACs per second of one
+    thread in numpy's matrix product, where it was measured.
     """
 
+    device: str = "host"
+    model: str | None = None
+    api_level: int | None = None
     cpu: str
     architecture: str
     cores: int
     governor: str | None
     temperature_c: float | None
     os: str
-    python: str
-    sgemm_gmacs: float
+    python: str | None
+    sgemm_gmacs: float | None
 
 
 class Report(Record):

@@ -3,17 +3,49 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from movinet_edge.cli.options import HeldPrecision
+from movinet_edge.errors import BadInput
+
+if TYPE_CHECKING:
+    from movinet_edge.benchmarks.record import Report
+
+
+class Delegate(StrEnum):
+    none = "none"
+    xnnpack = "xnnpack"
+    nnapi = "nnapi"
+    gpu = "gpu"
 
 
 def bench(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip.")],
+    device: Annotated[
+        str,
+        typer.Option(help="host, adb:SERIAL, adb:all or ssh:USER@HOST; see movinet-edge devices."),
+    ] = "host",
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="Repeatable; default: every installed one but torch."),
+        typer.Option(
+            "--backend",
+            "--engine",
+            help="Repeatable on host; default: every installed one but torch. Elsewhere litert or "
+            "onnxruntime, one; default: litert.",
+        ),
+    ] = None,
+    precision: HeldPrecision = None,
+    delegate: Annotated[
+        Delegate | None,
+        typer.Option(
+            help="Of a device's engine; default: xnnpack for litert, none for onnxruntime. "
+            "One that is not there is an error.",
+            show_default=False,
+        ),
     ] = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="CPU threads; repeatable; default: 1.")
@@ -24,6 +56,28 @@ def bench(
     paced: Annotated[
         bool, typer.Option("--paced", help="Step at the camera's rate instead of back to back.")
     ] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="On a device: go on for so long, with its temperature.", show_default=False
+        ),
+    ] = None,
+    program: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The step runner (benchmarks/device) built for the device; default: built here.",
+            show_default=False,
+        ),
+    ] = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The engine's shared library for the device; default: ours, on our architecture.",
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="A streaming .tflite or .onnx, or a bundle; repeatable."),
@@ -32,17 +86,48 @@ def bench(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")
     ] = None,
 ) -> None:
-    """Check a bundle's backends, then time them in turn, step by step."""
+    """Check a bundle's backends, then time them in turn, step by step; here or on a device."""
     from movinet_edge.benchmarks import host, output
-    from movinet_edge.cli.console import out, progress
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.cli.bench_devices import PartlyFailed, bench_devices, remote_options
+    from movinet_edge.cli.console import progress
 
-    options = host.Options(backend or (), threads or (1,), steps, paced, against or ())
+    if device != "host":
+        if against:
+            raise BadInput("peers are compared on the host; leave out --against")
+        named = precision and precision.value
+        chosen = delegate and delegate.value
+        rate = Bundle(path).manifest.preprocessing.frame_rate if paced else None
+        native = {"delegate": chosen, "steps": steps, "minutes": minutes, "rate": rate}
+        options = remote_options(backend or (), threads or (), named, program, library, **native)
+        try:
+            reports = bench_devices(device, path, options, json_file)
+        except PartlyFailed as error:
+            for report in error.reports:
+                _show(report)
+            raise
+        for report in reports:
+            _show(report)
+        return
+    there: dict[str, object] = {"--delegate": delegate, "--minutes": minutes}
+    there |= {"--program": program, "--library": library, "--precision": precision}
+    for name, value in there.items():
+        if value is not None:
+            raise BadInput(f"{name} is for devices; add --device, or leave it out")
+    how = host.Options(backend or (), threads or (1,), steps, paced, against or ())
     with ExitStack() as stack:
         write = None if json_file is None else stack.enter_context(output.report_file(json_file))
         with progress("bench") as say:
-            report = host.bench(path, options, say)
+            report = host.bench(path, how, say)
         if write is not None:
             write(report)
+    _show(report)
+
+
+def _show(report: Report) -> None:
+    from movinet_edge.benchmarks import output
+    from movinet_edge.cli.console import out
+
     console = out()
     console.print(output.table(report))
     console.print(output.machine_line(report.machine), highlight=False)

@@ -14,6 +14,7 @@ from movinet_edge import __version__
 from movinet_edge.cli import (
     bench,
     data,
+    devices,
     ensemble,
     evaluate,
     export,
@@ -43,6 +44,7 @@ app.command("ensemble")(ensemble.ensemble)
 app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
+app.command("devices")(devices.devices)
 app.command("run")(run.run)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)

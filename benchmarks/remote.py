@@ -1,0 +1,161 @@
+"""The benchmark on a device at the other end of a line: prepare, push, run, check, clean up."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from movinet_edge.benchmarks.device import Device, DeviceLost, Facts
+from movinet_edge.benchmarks.machine import tool_versions
+from movinet_edge.benchmarks.native import PATIENCE, NativeOptions, build, engine_library, read_run
+from movinet_edge.benchmarks.native_plan import Prepared, prepare
+from movinet_edge.benchmarks.native_record import NativeRun, check_parity, measurement
+from movinet_edge.benchmarks.record import Report
+from movinet_edge.bundle import Bundle
+from movinet_edge.errors import BadInput, CheckFailed
+
+Say = Callable[[str], None]
+
+# A line that breaks once may hold the second time; one that breaks twice is reported.
+TRIES = 2
+# Cross compilers by architecture, as Debian calls them.
+COMPILERS = {"aarch64": "aarch64-linux-gnu-g++", "armv7l": "arm-linux-gnueabihf-g++"}
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """What to run there. `program` and `library` are files here, built for the device.
+
+    Without a program one is built; without a library ours is taken, where the device has our
+    architecture.
+    """
+
+    native: NativeOptions
+    precision: str = "fp32"
+    program: Path | None = None
+    library: Path | None = None
+
+
+def bench_remote(
+    device: Device, bundle: Bundle, options: RemoteOptions, say: Say = lambda _: None
+) -> Report:
+    """Measure a bundle on a device, with its golden stream as proof.
+
+    Raises:
+        BadInput: the device cannot run it, or has no room.
+        CheckFailed: it computes wrong numbers, or was lost twice.
+    """
+    engine = options.native.engine
+    with tempfile.TemporaryDirectory() as work:
+        say(f"{device.name}: asking what it is")
+        facts = device.facts()
+        prepared = prepare(bundle, engine, Path(work) / "run", options.precision)
+        program = options.program or _program(facts, Path(work) / "build", say)
+        library = options.library or _library(facts, engine)
+        for attempt in range(1, TRIES + 1):
+            try:
+                run = _once(device, prepared, program, library, options.native, say)
+                break
+            except DeviceLost as error:
+                if attempt == TRIES:
+                    raise
+                say(f"{error}: once more")
+        check_parity(prepared, run)
+        return Report(
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            machine=facts.machine(device.name),
+            tools={"movinet-edge": tool_versions()["movinet-edge"]},
+            seed=0,
+            measurements=(measurement(prepared, run),),
+            comparisons=(),
+        )
+
+
+def bench_all(
+    devices: Sequence[Device], bundle: Bundle, options: RemoteOptions, say: Say = lambda _: None
+) -> tuple[list[Report], list[str]]:
+    """Measure on several devices at the same time; reports, and what went wrong where.
+
+    Raises:
+        BadInput, CheckFailed: the only device failed.
+    """
+    if len(devices) == 1:
+        return [bench_remote(devices[0], bundle, options, say)], []
+
+    def one(device: Device) -> Report | str:
+        try:
+            return bench_remote(device, bundle, options, say)
+        except (BadInput, CheckFailed) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        found = list(pool.map(one, devices))
+    reports = [f for f in found if isinstance(f, Report)]
+    return reports, [f for f in found if isinstance(f, str)]
+
+
+def _once(
+    device: Device,
+    prepared: Prepared,
+    program: Path,
+    library: Path,
+    options: NativeOptions,
+    say: Say,
+) -> NativeRun:
+    with device.workspace() as place:
+        run = f"{place}/run"
+        device.run(["mkdir", run])
+        files = [(file, f"{run}/{file.name}") for file in sorted(prepared.folder.iterdir())]
+        files += [(file, f"{place}/{file.name}") for file in (program, library)]
+        for file, there in files:
+            say(f"{device.name}: sending {file.name}")
+            device.push(file, there)
+        device.run(["chmod", "755", f"{place}/{program.name}"])
+        say(f"{device.name}: running")
+        own = options.model_copy(update={"library": f"{place}/{library.name}"})
+        command = [f"{place}/{program.name}", run, *own.words()]
+        limit = PATIENCE + 60 * (options.minutes or 0)
+        done = device.run(command, limit)
+        return read_run(done.code, done.out, done.err, own)
+
+
+def _program(facts: Facts, folder: Path, say: Say) -> Path:
+    """The runner, built for a device.
+
+    Raises:
+        BadInput: nothing here builds for it.
+    """
+    say(f"building the runner for {facts.architecture}")
+    if facts.abi is not None and facts.architecture != platform.machine():
+        raise BadInput(
+            f"a runner for Android on {facts.abi} needs the NDK; build benchmarks/device with "
+            "its CMake toolchain file and name the program with --program"
+        )
+    if facts.architecture == platform.machine():
+        return build(folder)
+    compiler = COMPILERS.get(facts.architecture)
+    if compiler is None:
+        raise BadInput(
+            f"no compiler for {facts.architecture} is known; build benchmarks/device for it and "
+            "name the program with --program"
+        )
+    return build(folder, compiler)
+
+
+def _library(facts: Facts, engine: str) -> Path:
+    """The engine, where ours runs on the device.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if facts.architecture != platform.machine():
+        raise BadInput(
+            f"{engine} for {facts.architecture} is not here; take its shared library from the "
+            "engine's package for that platform and name it with --library"
+        )
+    return engine_library(engine)  # type: ignore[arg-type]

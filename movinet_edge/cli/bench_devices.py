@@ -1,0 +1,86 @@
+"""``movinet-edge bench --device``: the same benchmark on phones and boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from movinet_edge.benchmarks.native import EngineName, NativeOptions
+from movinet_edge.errors import BadInput, CheckFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from movinet_edge.benchmarks.record import Report
+    from movinet_edge.benchmarks.remote import RemoteOptions
+
+ENGINES = get_args(EngineName)
+
+
+def remote_options(
+    engines: Sequence[str],
+    threads: Sequence[int],
+    precision: str | None,
+    program: Path | None,
+    library: Path | None,
+    **native: object,
+) -> RemoteOptions:
+    """What the command line says, as the runner takes it.
+
+    Raises:
+        BadInput: more than one engine or thread count, or a file that is not there.
+    """
+    from movinet_edge.benchmarks.remote import RemoteOptions
+
+    (engine, *more), (count, *counts) = engines or ENGINES[:1], threads or (1,)
+    if more or counts:
+        raise BadInput("a device runs one --engine with one --threads at a time; give one of each")
+    if engine not in ENGINES:
+        raise BadInput(f"devices run {' or '.join(ENGINES)}, not {engine!r}; change --engine")
+    for file in (program, library):
+        if file is not None and not file.is_file():
+            raise BadInput(f"there is no file {file} to send to the device")
+    given = {name: value for name, value in native.items() if value is not None}
+    options = NativeOptions.model_validate({"engine": engine, "threads": count} | given)
+    return RemoteOptions(options, precision or "fp32", program, library)
+
+
+def bench_devices(
+    name: str, path: Path, options: RemoteOptions, target: Path | None
+) -> list[Report]:
+    """Measure on all devices of a name and write their reports.
+
+    With several, each device's report is a file of its own: ``FILE-SERIAL.json``.
+
+    Raises:
+        BadInput: no such device, or it cannot run the bundle.
+        CheckFailed: wrong numbers, or some of several devices failed; says which.
+    """
+    from movinet_edge.benchmarks.devices import remote_devices
+    from movinet_edge.benchmarks.output import report_file
+    from movinet_edge.benchmarks.remote import bench_all
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.cli.console import progress
+
+    bundle, devices = Bundle(path), remote_devices(name)
+    with progress("bench") as say:
+        reports, failures = bench_all(devices, bundle, options, say)
+    for report in reports:
+        if target is not None:
+            own = report.machine.device.partition(":")[2].replace(":", "-").replace("@", "-")
+            place = target if len(devices) == 1 else target.with_stem(f"{target.stem}-{own}")
+            with report_file(place) as write:
+                write(report)
+    if failures and not reports:
+        raise CheckFailed("; ".join(failures))
+    if failures:
+        raise PartlyFailed(reports, failures)
+    return reports
+
+
+class PartlyFailed(CheckFailed):
+    """Some of several devices failed; `reports` are those of the others."""
+
+    def __init__(self, reports: list[Report], failures: list[str]):
+        super().__init__("; ".join(failures))
+        self.reports = reports

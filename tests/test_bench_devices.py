@@ -1,0 +1,123 @@
+"""The benchmark on devices: a real adbd and a real sshd, the native runner, the golden stream."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from movinet_edge.benchmarks.adb import AdbDevice
+from movinet_edge.benchmarks.native import NativeOptions, build
+from movinet_edge.benchmarks.record import Report
+from movinet_edge.benchmarks.remote import RemoteOptions, bench_remote
+from movinet_edge.bundle import Bundle
+from movinet_edge.errors import BadInput
+from tests.commands import Command, Refused
+from tests.device_lab import SERIALS, Room
+
+STEPS = 4
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return build(tmp_path_factory.mktemp("native"))
+    except BadInput as error:
+        pytest.skip(f"no native runner: {error}")
+
+
+def left_on(device: AdbDevice) -> str:
+    return device.shell(f"ls {device.home}").out
+
+
+def test_two_phones_at_once(
+    android: Room, call: Command, small_bundle: Path, program: Path, tmp_path: Path
+) -> None:
+    words = ("--engine", "onnxruntime", "--steps", STEPS, "--program", program)
+    where = ("--device", "adb:all", "--json", tmp_path / "r.json")
+    code, out, err = call("bench", small_bundle, *where, *words)
+    assert code == 0, err
+    for serial in SERIALS:
+        text = (tmp_path / f"r-{serial.replace(':', '-')}.json").read_text()
+        report = Report.model_validate_json(text)
+        (measured,) = report.measurements
+        assert (measured.method.steps, measured.method.interleaved) == (STEPS, False)
+        assert measured.step_ms.p50 > 0
+        assert report.machine.device == f"adb:{serial}"
+        assert report.machine.model == "Phone of the lab"
+        assert f"adb:{serial}" in out
+        assert left_on(AdbDevice(serial)) == ""
+
+
+def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path) -> None:
+    """The runner is built for it, as it has our architecture."""
+    if shutil.which("c++") is None:
+        pytest.skip("no native runner: nothing compiles C++ here")
+    words = ("--engine", "onnxruntime", "--steps", STEPS, "--threads", 2, "--paced")
+    where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
+    code, _, err = call("bench", small_bundle, *where, *words)
+    assert code == 0, err
+    report = Report.model_validate_json((tmp_path / "r.json").read_text())
+    assert report.machine.device == "ssh:board"
+    (measured,) = report.measurements
+    assert (measured.method.threads, measured.method.mode) == (2, "paced")
+    assert not [name for name in os.listdir("/tmp") if name.startswith("movinet-edge-")]
+
+
+def test_accelerators_that_are_not_there(
+    android: Room, refused: Refused, small_bundle: Path, program: Path
+) -> None:
+    words = ("--engine", "onnxruntime", "--program", program)
+    said = refused(
+        *("bench", small_bundle, "--device", f"adb:{SERIALS[0]}", "--delegate", "nnapi", *words)
+    )
+    assert "nnapi" in said.lower()
+    assert left_on(AdbDevice(SERIALS[0])) == ""
+
+
+@pytest.mark.parametrize("android", [4], indirect=True)
+def test_a_phone_without_room(
+    android: Room, refused: Refused, small_bundle: Path, program: Path
+) -> None:
+    words = ("--engine", "onnxruntime", "--program", program)
+    said = refused("bench", small_bundle, "--device", f"adb:{SERIALS[0]}", *words)
+    assert f"adb:{SERIALS[0]} has no room for" in said
+    assert left_on(AdbDevice(SERIALS[0])) == ""
+
+
+def test_a_phone_that_is_pulled_off(
+    android: Room, small_bundle: Path, program: Path, tmp_path: Path
+) -> None:
+    """Tried once more, then reported."""
+    native = NativeOptions(engine="onnxruntime", steps=10**6)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.endswith("running"):
+            threading.Timer(0.5, android.kill).start()
+
+    device = AdbDevice(SERIALS[0])
+    with pytest.raises(Exception, match="was disconnected"):
+        bench_remote(device, Bundle(small_bundle), RemoteOptions(native, program=program), say)
+    assert sum("once more" in text for text in said) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--device", "phone"), "unknown device 'phone'; --device takes host, cuda, adb:SERIAL"),
+        (("--delegate", "nnapi"), "--delegate is for devices"),
+        (("--device", "ssh:x", "--engine", "torch"), "devices run litert or onnxruntime"),
+        (("--device", "ssh:x", "--threads", 1, "--threads", 2), "one of each"),
+        (("--device", "ssh:x", "--library", "nothing.so"), "there is no file nothing.so"),
+        (("--device", "ssh:x", "--against", "a.tflite"), "leave out --against"),
+    ],
+)
+def test_wrong_use(
+    refused: Refused, small_bundle: Path, words: tuple[object, ...], says: str
+) -> None:
+    assert says in refused("bench", small_bundle, *words)
