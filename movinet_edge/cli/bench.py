@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from movinet_edge.cli.options import HeldPrecision
-from movinet_edge.errors import BadInput
+from movinet_edge.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from movinet_edge.benchmarks.record import Report
+
+MAX_SLOWDOWN = 1.15
 
 
 class Delegate(StrEnum):
@@ -82,16 +84,36 @@ def bench(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A streaming .tflite or .onnx, or a bundle; repeatable."),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An earlier report: fail where anything is slower by more than --max-slowdown.",
+            show_default=False,
+        ),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="In units of a matrix product timed in the same run; default: 1.15.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")
     ] = None,
 ) -> None:
     """Check a bundle's backends, then time them in turn, step by step; here or on a device."""
+    from movinet_edge.benchmarks import baseline as earlier
     from movinet_edge.benchmarks import host, output
     from movinet_edge.bundle import Bundle
-    from movinet_edge.cli.bench_devices import PartlyFailed, bench_devices, remote_options
-    from movinet_edge.cli.console import progress
+    from movinet_edge.cli.bench_devices import bench_devices, remote_options
+    from movinet_edge.cli.console import out, progress
 
+    if max_slowdown is not None and baseline is None:
+        raise BadInput("--max-slowdown needs a --baseline to compare with")
+    before = None if baseline is None else earlier.read_report(baseline)
     if device != "host":
         if against:
             raise BadInput("peers are compared on the host; leave out --against")
@@ -100,28 +122,29 @@ def bench(
         rate = Bundle(path).manifest.preprocessing.frame_rate if paced else None
         native = {"delegate": chosen, "steps": steps, "minutes": minutes, "rate": rate}
         options = remote_options(backend or (), threads or (), named, program, library, **native)
-        try:
-            reports = bench_devices(device, path, options, json_file)
-        except PartlyFailed as error:
-            for report in error.reports:
-                _show(report)
-            raise
-        for report in reports:
-            _show(report)
-        return
-    there: dict[str, object] = {"--delegate": delegate, "--minutes": minutes}
-    there |= {"--program": program, "--library": library, "--precision": precision}
-    for name, value in there.items():
-        if value is not None:
-            raise BadInput(f"{name} is for devices; add --device, or leave it out")
-    how = host.Options(backend or (), threads or (1,), steps, paced, against or ())
-    with ExitStack() as stack:
-        write = None if json_file is None else stack.enter_context(output.report_file(json_file))
-        with progress("bench") as say:
-            report = host.bench(path, how, say)
-        if write is not None:
-            write(report)
-    _show(report)
+        reports, failures = bench_devices(device, path, options, json_file)
+    else:
+        there: dict[str, object] = {"--delegate": delegate, "--minutes": minutes}
+        there |= {"--program": program, "--library": library, "--precision": precision}
+        for name, value in there.items():
+            if value is not None:
+                raise BadInput(f"{name} is for devices; add --device, or leave it out")
+        how = host.Options(backend or (), threads or (1,), steps, paced, against or ())
+        with ExitStack() as stack:
+            write = stack.enter_context(output.report_file(json_file)) if json_file else None
+            with progress("bench") as say:
+                reports, failures = [host.bench(path, how, say)], []
+            if write is not None:
+                write(reports[0])
+    for report in reports:
+        _show(report)
+        if before is not None:
+            found = earlier.slowdowns(report, before)
+            for label, ratio in found.items():
+                out().print(f"{label}: {ratio:.2f} times the baseline", highlight=False)
+            earlier.check_slowdowns(found, MAX_SLOWDOWN if max_slowdown is None else max_slowdown)
+    if failures:
+        raise CheckFailed("; ".join(failures))
 
 
 def _show(report: Report) -> None:

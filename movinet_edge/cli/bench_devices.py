@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from movinet_edge.benchmarks.native import EngineName, NativeOptions
-from movinet_edge.errors import BadInput, CheckFailed
+from movinet_edge.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,14 +47,14 @@ def remote_options(
 
 def bench_devices(
     name: str, path: Path, options: RemoteOptions, target: Path | None
-) -> list[Report]:
-    """Measure on all devices of a name and write their reports.
+) -> tuple[list[Report], list[str]]:
+    """Measure on all devices of a name and write their reports; also what went wrong where.
 
     With several, each device's report is a file of its own: ``FILE-SERIAL.json``.
 
     Raises:
-        BadInput: no such device, or it cannot run the bundle.
-        CheckFailed: wrong numbers, or some of several devices failed; says which.
+        BadInput: no such device, or the only one cannot run the bundle.
+        CheckFailed: the only one computes wrong numbers, or was lost.
     """
     from movinet_edge.benchmarks.devices import remote_devices
     from movinet_edge.benchmarks.output import report_file
@@ -65,22 +65,11 @@ def bench_devices(
     bundle, devices = Bundle(path), remote_devices(name)
     with progress("bench") as say:
         reports, failures = bench_all(devices, bundle, options, say)
+    if target is None:
+        return reports, failures
     for report in reports:
-        if target is not None:
-            own = report.machine.device.partition(":")[2].replace(":", "-").replace("@", "-")
-            place = target if len(devices) == 1 else target.with_stem(f"{target.stem}-{own}")
-            with report_file(place) as write:
-                write(report)
-    if failures and not reports:
-        raise CheckFailed("; ".join(failures))
-    if failures:
-        raise PartlyFailed(reports, failures)
-    return reports
-
-
-class PartlyFailed(CheckFailed):
-    """Some of several devices failed; `reports` are those of the others."""
-
-    def __init__(self, reports: list[Report], failures: list[str]):
-        super().__init__("; ".join(failures))
-        self.reports = reports
+        own = report.machine.device.partition(":")[2].replace(":", "-").replace("@", "-")
+        place = target if len(devices) == 1 else target.with_stem(f"{target.stem}-{own}")
+        with report_file(place) as write:
+            write(report)
+    return reports, failures
