@@ -6,7 +6,14 @@ import numpy as np
 
 from movinet_edge.benchmarks.bundled import macs_per_step, relative_error
 from movinet_edge.benchmarks.native_plan import Prepared
-from movinet_edge.benchmarks.record import Alone, GraphFile, Measurement, Method, Subject
+from movinet_edge.benchmarks.record import (
+    Alone,
+    GraphFile,
+    Measurement,
+    Method,
+    Subject,
+    Sustained,
+)
 from movinet_edge.benchmarks.stats import distribution
 from movinet_edge.bundle import MANIFEST, Record, sha256_of
 from movinet_edge.errors import CheckFailed
@@ -114,8 +121,8 @@ def check_parity(prepared: Prepared, run: NativeRun) -> float:
     return error
 
 
-def measurement(prepared: Prepared, run: NativeRun) -> Measurement:
-    """The run as every other runner's is written down."""
+def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None) -> Measurement:
+    """The run as every other runner's is written down; `minutes`: it was to go on for so long."""
     over = np.subtract(run.step_ms, run.engine_ms)
     return Measurement(
         subject=_subject(prepared, run),
@@ -132,6 +139,7 @@ def measurement(prepared: Prepared, run: NativeRun) -> Measurement:
         overhead_ms=float(np.median(over)),
         cpu_ms=float(np.median(run.cpu_ms)),
         late_steps=run.late_steps,
+        sustained=_sustained(run) if minutes is not None else None,
         alone=Alone(
             load_ms=run.load_ms,
             first_step_ms=run.first_step_ms,
@@ -139,6 +147,15 @@ def measurement(prepared: Prepared, run: NativeRun) -> Measurement:
             peak_memory_mb=run.peak_memory_mb,
         ),
     )
+
+
+def _sustained(run: NativeRun) -> Sustained:
+    tenth = max(len(run.step_ms) // 10, 1)
+    first, last = np.median(run.step_ms[:tenth]), np.median(run.step_ms[-tenth:])
+    # Of a paced run the pauses count, too.
+    steps = run.frames_per_step * len(run.step_ms)
+    seconds = steps / run.frame_rate if run.frame_rate else sum(run.step_ms) / 1e3
+    return Sustained(seconds=seconds, throttled=float(last / first), temperatures=run.temperatures)
 
 
 def _subject(prepared: Prepared, run: NativeRun) -> Subject:

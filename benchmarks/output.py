@@ -58,6 +58,11 @@ def caption(report: Report) -> str:
     text += "".join(f"; {name}: {n} frames a step" for name, n in clips.items() if n > 1)
     graphs = {m.subject.name: len(m.subject.files) for m in report.measurements}
     text += "".join(f"; {name}: {n} graphs in turn" for name, n in graphs.items() if n > 1)
+    for m in report.measurements:
+        if (long := m.sustained) is not None:
+            text += (
+                f"; {m.subject.name}: after {long.seconds:.0f} s {long.throttled:.2f} times as long"
+            )
     late = sum(m.late_steps or 0 for m in report.measurements)
     return text + (f"; {late} steps took longer than their frames" if late else "")
 

@@ -85,6 +85,18 @@ class Alone(Record):
     peak_memory_mb: float | None
 
 
+class Sustained(Record):
+    """What became of a device that went on stepping for `seconds`.
+
+    `throttled`: the median step of the last tenth of the steps over that of the first; above 1 the
+    device slowed down. `temperatures` are pairs of seconds and degrees Celsius, the hottest zone's.
+    """
+
+    seconds: float
+    throttled: float
+    temperatures: tuple[tuple[float, float], ...] = ()
+
+
 class Measurement(Record):
     """One contestant's result.
 
@@ -103,6 +115,7 @@ class Measurement(Record):
     cpu_ms: float
     peak_percent: float | None = None
     late_steps: int | None = None
+    sustained: Sustained | None = None
     alone: Alone
 
 

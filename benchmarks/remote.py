@@ -71,7 +71,7 @@ def bench_remote(
             machine=facts.machine(device.name),
             tools={"movinet-edge": tool_versions()["movinet-edge"]},
             seed=0,
-            measurements=(measurement(prepared, run),),
+            measurements=(measurement(prepared, run, options.native.minutes),),
             comparisons=(),
         )
 

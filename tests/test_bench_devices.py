@@ -56,7 +56,7 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     """The runner is built for it, as it has our architecture."""
     if shutil.which("c++") is None:
         pytest.skip("no native runner: nothing compiles C++ here")
-    words = ("--engine", "onnxruntime", "--steps", STEPS, "--threads", 2, "--paced")
+    words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--paced")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
     code, _, err = call("bench", small_bundle, *where, *words)
     assert code == 0, err
@@ -64,6 +64,9 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     assert report.machine.device == "ssh:board"
     (measured,) = report.measurements
     assert (measured.method.threads, measured.method.mode) == (2, "paced")
+    assert measured.sustained is not None
+    assert measured.sustained.seconds == pytest.approx(1.2, abs=0.5)
+    assert measured.sustained.throttled > 0
     assert not [name for name in os.listdir("/tmp") if name.startswith("movinet-edge-")]
 
 
