@@ -96,12 +96,13 @@ def _row(measured: Measurement, ratio: float | None) -> list[str]:
         *(f"{value:.2f}" for value in (step.p50, step.p90, step.p99, measured.cpu_ms)),
         f"{measured.overhead_ms:.2f}",
         "-" if ratio is None else f"{ratio:.2f}",
-        _partitions(measured),
+        partitions(measured),
         "-" if peak is None else f"{peak:.0f}",
     ]
 
 
-def _partitions(measured: Measurement) -> str:
+def partitions(measured: Measurement) -> str:
+    """How many parts of its graphs a delegate took; a star where that is everything."""
     files = measured.subject.files
     if any(file.partitions is None for file in files):
         return "-"

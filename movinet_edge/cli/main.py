@@ -21,6 +21,7 @@ from movinet_edge.cli import (
     import_,
     inspect,
     models,
+    report,
     run,
     sensitivity,
     train,
@@ -45,6 +46,7 @@ app.command("inspect")(inspect.inspect)
 app.command("verify")(verify.verify)
 app.command("bench")(bench.bench)
 app.command("devices")(devices.devices)
+app.command("report")(report.report)
 app.command("run")(run.run)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)

@@ -1,0 +1,175 @@
+"""Benchmark reports, and accuracies beside them, as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from movinet_edge.benchmarks.output import machine_line, partitions
+from movinet_edge.benchmarks.record import Measurement, Report
+from movinet_edge.errors import BadInput
+from movinet_edge.files import write_text
+
+HERE = Path(__file__).parent
+TEMPLATE = "page.html.jinja"
+COLUMNS = ("p10", "p50", "p90", "p99", "CPU", "ratio", "of peak", "parts", "MB", "late")
+# The plot's frame in the template: left, right, top, bottom.
+FRAME = (50.0, 620.0, 30.0, 250.0)
+
+
+class Accuracy(BaseModel):
+    """What the page takes from a record of ``evaluate --json``."""
+
+    model: str
+    engine: str
+    top1: float
+    multi_label: bool = False
+    mean_average_precision: float | None = None
+
+    @property
+    def score(self) -> float:
+        return self.mean_average_precision or 0.0 if self.multi_label else self.top1
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The model, the backend and the precision that it was measured with."""
+        precision = re.search(r"\((\S+)\)$", self.engine)
+        return self.model, self.engine.split()[0], precision[1] if precision else "fp32"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read: reports with the names of their files, and accuracies."""
+
+    reports: tuple[tuple[str, Report], ...]
+    accuracies: tuple[Accuracy, ...]
+
+
+def read_records(paths: Sequence[Path]) -> Found:
+    """Sort files into reports of ``bench --json`` and records of ``evaluate --json``.
+
+    Raises:
+        BadInput: one is neither, or there is no report among them.
+    """
+    reports, accuracies = [], []
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read ({error.strerror}); name another file") from None
+        try:
+            reports.append((path.stem, Report.model_validate_json(content)))
+        except ValidationError:
+            try:
+                accuracies.append(Accuracy.model_validate_json(content))
+            except ValidationError:
+                raise BadInput(
+                    f"{path} is neither of bench --json nor of evaluate --json; leave it out"
+                ) from None
+    if not reports:
+        raise BadInput("there is no report of bench --json among these files; add one")
+    return Found(tuple(reports), tuple(accuracies))
+
+
+def write_page(found: Found, path: Path) -> None:
+    """Write the page.
+
+    Raises:
+        BadInput: jinja2 is missing, or the place cannot be written.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        raise BadInput("--html needs jinja2; pip install 'movinet-edge[export]'") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([HERE, HERE.parent / "export"]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    measured = [m for _, report in found.reports for m in report.measurements]
+    names = dict.fromkeys(m.subject.bundle for m in measured if m.subject.bundle)
+    page = environment.get_template(TEMPLATE).render(
+        names=list(names) or ["models"],
+        sections=[_section(name, report) for name, report in found.reports],
+        columns=COLUMNS,
+        **_scatter(measured, found.accuracies),
+    )
+    write_text(path, page)
+
+
+def _section(name: str, report: Report) -> dict[str, Any]:
+    longest = max((m.step_ms.p90 for m in report.measurements), default=1.0)
+    ratios = {
+        c.label: c.ratio_of_medians if c.paired is None else c.paired.p50
+        for c in report.comparisons
+    }
+    device = report.machine.device
+    return {
+        "title": name if device == "host" else f"{name} on {device}",
+        "machine": machine_line(report.machine),
+        "date": report.date,
+        "notes": report.notes,
+        "rows": [_row(m, longest, ratios.get(m.subject.label)) for m in report.measurements],
+    }
+
+
+def _row(measured: Measurement, longest: float, ratio: float | None) -> dict[str, Any]:
+    step, alone = measured.step_ms, measured.alone
+    share = 100 / (1.05 * longest)
+    dash = "–"
+    return {
+        "label": measured.subject.label,
+        "left": round(step.p10 * share, 2),
+        "width": round(max((step.p90 - step.p10) * share, 0.3), 2),
+        "middle": round(step.p50 * share, 2),
+        "p50": f"{step.p50:.2f}",
+        "cells": [
+            *(f"{value:.2f}" for value in (step.p10, step.p50, step.p90, step.p99)),
+            f"{measured.cpu_ms:.2f}",
+            dash if ratio is None else f"{ratio:.2f}",
+            dash if measured.peak_percent is None else f"{measured.peak_percent:.0f} %",
+            partitions(measured),
+            dash if alone.peak_memory_mb is None else f"{alone.peak_memory_mb:.0f}",
+            dash if measured.late_steps is None else str(measured.late_steps),
+        ],
+    }
+
+
+def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict[str, Any]:
+    """Points where an accuracy is known of what was timed, and what the axes span."""
+    scores = {accuracy.key: accuracy for accuracy in known}
+    pairs = []
+    for one in measured:
+        subject = one.subject
+        found = scores.get((subject.bundle or "", subject.backend, subject.precision or "fp32"))
+        if found is not None:
+            pairs.append((one, 100 * found.score, found))
+    if not pairs:
+        return {"points": [], "span": {}}
+    latency = 1.1 * max(one.step_ms.p50 for one, _, _ in pairs)
+    values = [score for _, score, _ in pairs]
+    low, high = min(values) - 1.0, max(values) + 1.0
+    left, right, top, bottom = FRAME
+    points = []
+    for one, score, _ in pairs:
+        x = left + (right - left) * one.step_ms.p50 / latency
+        points.append(
+            {
+                "x": round(x, 1),
+                "y": round(bottom - (bottom - top) * (score - low) / (high - low), 1),
+                "anchor": "end" if x > (left + right) / 2 else "start",
+                "label": one.subject.label,
+                "accuracy": f"{score:.1f}",
+                "p50": f"{one.step_ms.p50:.2f}",
+            }
+        )
+    name = "mAP" if pairs[0][2].multi_label else "top-1"
+    span = {"latency": f"{latency:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}", "score": name}
+    return {"points": points, "span": span}
