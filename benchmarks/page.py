@@ -158,14 +158,15 @@ def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict
     low, high = min(values) - 1.0, max(values) + 1.0
     left, right, top, bottom = FRAME
     points = []
-    for one, score, _ in pairs:
+    alone = len({found.model for _, _, found in pairs}) == 1
+    for one, score, found in pairs:
         x = left + (right - left) * one.step_ms.p50 / latency
         points.append(
             {
                 "x": round(x, 1),
                 "y": round(bottom - (bottom - top) * (score - low) / (high - low), 1),
                 "anchor": "end" if x > (left + right) / 2 else "start",
-                "label": one.subject.label,
+                "label": one.subject.label if alone else f"{found.model}, {one.subject.label}",
                 "accuracy": f"{score:.1f}",
                 "p50": f"{one.step_ms.p50:.2f}",
             }
