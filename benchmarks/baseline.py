@@ -2,7 +2,7 @@
 
 Times are counted in a reference kernel measured in the same run, numpy's matrix product on one
 thread: a slower machine slows both. Of both the undisturbed end counts, the step's lower tenth and
-the kernel's best.
+the kernel's best. Devices have no such kernel: there the same kind of device is compared in ms.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ def slowdowns(report: Report, baseline: Report) -> dict[str, float]:
     Raises:
         BadInput: they have nothing in common, or ran on devices of different kinds.
     """
-    if (report.machine.sgemm_gmacs is None) != (baseline.machine.sgemm_gmacs is None):
+    ours, theirs = report.machine, baseline.machine
+    kernels = [machine.sgemm_gmacs is not None for machine in (ours, theirs)]
+    alike = (ours.model, ours.cpu, ours.architecture) == (
+        *(theirs.model, theirs.cpu, theirs.architecture),
+    )
+    if not (all(kernels) or (not any(kernels) and alike)):
         raise BadInput(
             f"the baseline is of {baseline.machine.device} and this of {report.machine.device}; "
             "compare a device with itself"

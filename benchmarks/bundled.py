@@ -112,27 +112,45 @@ def check_parity(contestant: BundleContestant) -> float:
         frames, reference = golden["frames"], golden["logits"]
     stream.reset()
     length = contestant.frames_per_step
-    # Between the ends of clips a stream repeats its last answer: that is nothing new to check.
-    predictions = [p for p in stream.run(frames) if (p.frame + 1) % length == 0]
+    predictions = fresh(stream.run(frames), length)
     final = stream.finish()
     stream.reset()
     if not predictions and final is not None:
         predictions = [final]  # the golden stream was shorter than a clip
+    return error_within_limit(bundle.manifest, entry.precision, predictions, reference, entry.label)
+
+
+def fresh(predictions: Iterable[Prediction], frames_per_step: int) -> list[Prediction]:
+    """Those at the ends of clips: between them a stream repeats its last answer."""
+    return [p for p in predictions if (p.frame + 1) % frames_per_step == 0]
+
+
+def error_within_limit(
+    manifest: Manifest,
+    precision: str,
+    predictions: list[Prediction],
+    reference: np.ndarray,
+    label: str,
+) -> float:
+    """The largest error of answers over the deviation of the reference [T or 1, classes].
+
+    Raises:
+        CheckFailed: the error is over the manifest's threshold, or there is no answer.
+    """
     if not predictions:
-        raise CheckFailed(f"{entry.label} gave no answer for the golden stream")
-    manifest = bundle.manifest
+        raise CheckFailed(f"{label} gave no answer for the golden stream")
     probabilities = manifest.output == "probabilities"
-    error = relative_error(predictions, reference, probabilities, manifest.plan.delay)
-    limit = bundle.manifest.thresholds[entry.precision].max_error
+    error = _relative_error(predictions, reference, probabilities, manifest.plan.delay)
+    limit = manifest.thresholds[precision].max_error
     if not error <= limit:  # NaN is no pass
         raise CheckFailed(
-            f"{entry.label} computes wrong numbers: error {error:.2g} of the logits' deviation, "
+            f"{label} computes wrong numbers: error {error:.2g} of the logits' deviation, "
             f"{limit:.2g} allowed; it was not timed (see movinet-edge verify)"
         )
     return error
 
 
-def relative_error(
+def _relative_error(
     predictions: list[Prediction], reference: np.ndarray, probabilities: bool, delay: int
 ) -> float:
     """Largest absolute error over the reference's deviation; reference [T or 1, classes]."""

@@ -29,6 +29,7 @@ property() { getprop "$1" 2>/dev/null; }
 echo "abi=$(property ro.product.cpu.abi)"
 echo "api=$(property ro.build.version.sdk)"
 echo "model=$(property ro.product.model || tr -d '\0' 2>/dev/null </proc/device-tree/model)"
+[ -e /system/bin/linker ] || [ -e /system/bin/linker64 ] && echo "android=yes"
 echo "machine=$(uname -m)"
 echo "system=$(uname -sr)"
 echo "cores=$(nproc 2>/dev/null)"
@@ -64,6 +65,10 @@ class DeviceLost(CheckFailed):
     """The line broke while something was under way."""
 
 
+class DeviceSilent(DeviceLost):
+    """It did not answer in time; another try would take as long."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What a command on a device left behind."""
@@ -96,7 +101,7 @@ def call(command: Sequence[str], timeout: float, name: str) -> Done:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        raise DeviceLost(f"{name} did not answer within {timeout:.0f} s") from None
+        raise DeviceSilent(f"{name} did not answer within {timeout:.0f} s") from None
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -108,7 +113,7 @@ class Device(ABC):
     home: str
 
     def __init__(self) -> None:
-        self._left: list[str] = []  # our folders there that could not be removed
+        self.left: list[str] = []  # our folders there that are in use, or could not be removed
 
     @abstractmethod
     def shell(self, script: str, timeout: float = PATIENCE) -> Done:
@@ -175,17 +180,17 @@ class Device(ABC):
             if NO_SPACE in made.err:
                 raise BadInput(f"{self.name} has no room in {self.home}; free some there")
             raise BadInput(f"{self.name} does not let us write to {self.home}: {made.reason}")
-        self._left.append(folder)
+        self.left.append(folder)
         try:
             yield folder
         finally:
-            with suppress(DeviceLost):  # what broke the line is being reported already
+            with suppress(DeviceLost, BadInput):  # what broke the line is being reported already
                 self._clean()
 
     def _clean(self) -> None:
-        while self._left:
-            self.shell(CLEAN.format(folder=shlex.quote(self._left[-1])))
-            self._left.pop()
+        while self.left:
+            self.shell(CLEAN.format(folder=shlex.quote(self.left[-1])))
+            self.left.pop()
 
     def facts(self) -> Facts:
         """What it says about itself."""
@@ -209,6 +214,7 @@ class Facts:
     governor: str | None = None
     temperature_c: float | None = None
     python: str | None = None
+    android: bool = False  # its programs are linked otherwise than Linux's
 
     @classmethod
     def parse(cls, text: str) -> Facts:
@@ -234,6 +240,7 @@ class Facts:
             governor=first.get("governor"),
             temperature_c=max(heat, default=None),
             python=first.get("python"),
+            android="android" in first,
         )
 
     def machine(self, device: str, sgemm_gmacs: float | None = None) -> Machine:

@@ -39,7 +39,12 @@ class NativeOptions(Record):
     threads: int = Field(1, ge=1)
     steps: int = Field(200, ge=1)
     rate: float | None = Field(None, gt=0)
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, ge=1e-3)
+
+    def patience(self, frames_per_step: int = 1) -> float:
+        """Seconds after which a run has gone wrong."""
+        paced = self.steps * frames_per_step / self.rate if self.rate else 0.0
+        return PATIENCE + max(60 * (self.minutes or 0), paced)
 
     def words(self) -> list[str]:
         """As the program takes them."""
@@ -122,7 +127,7 @@ def run(
         BadInput: the runner refuses, crashes, or does not end; one sentence says why.
     """
     command = [*prefix, str(program), str(folder), *options.words()]
-    limit = PATIENCE + 60 * (options.minutes or 0)
+    limit = options.patience()
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=limit, check=False
@@ -159,8 +164,13 @@ def _reason(code: int, err: str, engine: str) -> str:
     own = [line for line in err.splitlines() if line.startswith("error: ")]
     if own:
         return own[-1].removeprefix("error: ")
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{engine} ended the native runner ({how}); the model file may be damaged"
+    if code < 0 or code > 128:  # a shell tells of signals so
+        number = -code if code < 0 else code - 128
+        return f"{engine} ended the native runner (signal {number}); the model file may be damaged"
+    said = (err.strip().splitlines() or ["no reason given"])[-1]
+    return (
+        f"the native runner does not run there (exit code {code}: {said}); build it for the device"
+    )
 
 
 def _installed_version(options: NativeOptions) -> str | None:

@@ -42,6 +42,10 @@ class Prepared:
     files: dict[str, ModelFile]  # by graph, in the plan's order
     precision: str
 
+    @property
+    def frames_per_step(self) -> int:
+        return max(self.bundle.manifest.graph(name).frames for name in self.files)
+
 
 def prepare(bundle: Bundle, engine: str, folder: Path, precision: str = "fp32") -> Prepared:
     """Write what a device needs to replay the bundle's golden stream on an engine.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from movinet_edge.benchmarks.bundled import macs_per_step, relative_error
+from movinet_edge.benchmarks.bundled import error_within_limit, fresh, macs_per_step
 from movinet_edge.benchmarks.native_plan import Prepared
 from movinet_edge.benchmarks.record import (
     Alone,
@@ -16,7 +16,6 @@ from movinet_edge.benchmarks.record import (
 )
 from movinet_edge.benchmarks.stats import distribution
 from movinet_edge.bundle import MANIFEST, Record, sha256_of
-from movinet_edge.errors import CheckFailed
 from movinet_edge.runtime.stream import Prediction
 
 
@@ -98,27 +97,13 @@ def check_parity(prepared: Prepared, run: NativeRun) -> float:
         CheckFailed: the error is over the manifest's threshold, or there was no answer.
     """
     bundle = prepared.bundle
-    manifest = bundle.manifest
-    with np.load(bundle.file(manifest.golden)) as golden:
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
         reference = golden["logits"]
-    delay = manifest.plan.delay
-    # Between the ends of clips a stream repeats its last answer: that is nothing new to check.
-    fresh = [
-        p
-        for p in predictions(prepared, run)
-        if (p.frame + 1) % run.frames_per_step == 0
-        and (len(reference) == 1 or p.frame - delay < len(reference))
-    ]
-    if not fresh:
-        raise CheckFailed("the native runner gave no answer for the golden stream")
-    error = relative_error(fresh, reference, manifest.output == "probabilities", delay)
-    limit = manifest.thresholds[prepared.precision].max_error
-    if not error <= limit:  # NaN is no pass
-        raise CheckFailed(
-            f"native {run.engine} {prepared.precision} computes wrong numbers: error {error:.2g} "
-            f"of the logits' deviation, {limit:.2g} allowed"
-        )
-    return error
+    last = len(reference) + bundle.manifest.plan.delay
+    found = [p for p in predictions(prepared, run) if len(reference) == 1 or p.frame < last]
+    answers = fresh(found, run.frames_per_step)
+    label = f"native {run.engine} {prepared.precision}"
+    return error_within_limit(bundle.manifest, prepared.precision, answers, reference, label)
 
 
 def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None) -> Measurement:

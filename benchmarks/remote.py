@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import platform
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from movinet_edge.benchmarks.device import Device, DeviceLost, Facts
+from movinet_edge.benchmarks.device import Device, DeviceLost, DeviceSilent, Facts
 from movinet_edge.benchmarks.machine import tool_versions
-from movinet_edge.benchmarks.native import PATIENCE, NativeOptions, build, engine_library, read_run
+from movinet_edge.benchmarks.native import NativeOptions, build, engine_library, read_run
 from movinet_edge.benchmarks.native_plan import Prepared, prepare
 from movinet_edge.benchmarks.native_record import NativeRun, check_parity, measurement
 from movinet_edge.benchmarks.record import Report
@@ -42,15 +43,21 @@ class RemoteOptions:
 
 
 def bench_remote(
-    device: Device, bundle: Bundle, options: RemoteOptions, say: Say = lambda _: None
+    device: Device,
+    bundle: Bundle,
+    options: RemoteOptions,
+    say: Say = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Measure a bundle on a device, with its golden stream as proof.
+
+    Once `stop` is set, nothing is tried again.
 
     Raises:
         BadInput: the device cannot run it, or has no room.
         CheckFailed: it computes wrong numbers, or was lost twice.
     """
-    engine = options.native.engine
+    engine, stop = options.native.engine, stop or threading.Event()
     with tempfile.TemporaryDirectory() as work:
         say(f"{device.name}: asking what it is")
         facts = device.facts()
@@ -62,8 +69,9 @@ def bench_remote(
                 run = _once(device, prepared, program, library, options.native, say)
                 break
             except DeviceLost as error:
-                if attempt == TRIES:
-                    raise
+                if attempt == TRIES or isinstance(error, DeviceSilent) or stop.is_set():
+                    left = f"; {device.left[-1]} may be left on it" if device.left else ""
+                    raise DeviceLost(f"{error}{left}") from None
                 say(f"{error}: once more")
         check_parity(prepared, run)
         return Report(
@@ -87,14 +95,20 @@ def bench_all(
     if len(devices) == 1:
         return [bench_remote(devices[0], bundle, options, say)], []
 
+    stop = threading.Event()
+
     def one(device: Device) -> Report | str:
         try:
-            return bench_remote(device, bundle, options, say)
+            return bench_remote(device, bundle, options, say, stop)
         except (BadInput, CheckFailed) as error:
             return str(error)
 
     with ThreadPoolExecutor(len(devices)) as pool:
-        found = list(pool.map(one, devices))
+        try:
+            found = list(pool.map(one, devices))
+        except BaseException:  # Ctrl-C ends what runs on the devices, too: not again, then
+            stop.set()
+            raise
     reports = [f for f in found if isinstance(f, Report)]
     return reports, [f for f in found if isinstance(f, str)]
 
@@ -119,9 +133,10 @@ def _once(
         say(f"{device.name}: running")
         own = options.model_copy(update={"library": f"{place}/{library.name}"})
         command = [f"{place}/{program.name}", run, *own.words()]
-        limit = PATIENCE + 60 * (options.minutes or 0)
-        done = device.run(command, limit)
-        return read_run(done.code, done.out, done.err, own)
+        done = device.run(command, options.patience(prepared.frames_per_step))
+        # Some engines do not tell their version; the file that was sent does.
+        sent = options.model_copy(update={"library": str(library)})
+        return read_run(done.code, done.out, done.err, sent)
 
 
 def _program(facts: Facts, folder: Path, say: Say) -> Path:
@@ -131,7 +146,7 @@ def _program(facts: Facts, folder: Path, say: Say) -> Path:
         BadInput: nothing here builds for it.
     """
     say(f"building the runner for {facts.architecture}")
-    if facts.abi is not None and facts.architecture != platform.machine():
+    if facts.android:
         raise BadInput(
             f"a runner for Android on {facts.abi} needs the NDK; build benchmarks/device with "
             "its CMake toolchain file and name the program with --program"
@@ -153,9 +168,10 @@ def _library(facts: Facts, engine: str) -> Path:
     Raises:
         BadInput: it does not.
     """
-    if facts.architecture != platform.machine():
+    if facts.android or facts.architecture != platform.machine():
+        where = f"Android on {facts.abi}" if facts.android else facts.architecture
         raise BadInput(
-            f"{engine} for {facts.architecture} is not here; take its shared library from the "
+            f"{engine} for {where} is not here; take its shared library from the "
             "engine's package for that platform and name it with --library"
         )
     return engine_library(engine)  # type: ignore[arg-type]

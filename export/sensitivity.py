@@ -156,11 +156,15 @@ class Analysis:
         self.instrument.watch("none")
         self._reference = _logits(self._float[-1])
         sites = self.instrument.sites
-        self._int8 = [frames, *self._configured(0, [frames])]
+        self._int8 = self._kept(self._configured(0, [frames]))
         self._equalised = self._int8
         if sites:
-            self._equalised = [frames, *self._configured(0, [frames], None, sites)]
+            self._equalised = self._kept(self._configured(0, [frames], None, sites))
         self.plain, self.equalised = map(self._quality, (self._int8[-1], self._equalised[-1]))
+
+    def _kept(self, outputs: list[list[Tensor]]) -> list[list[Tensor]]:
+        """Frames and what of these outputs will be asked for again."""
+        return [self._float[0], *(outputs if self._walk.resumes else outputs[-1:])]
 
     def scales(self, sites: Iterable[str]) -> dict[str, Tensor]:
         """The sites' scales [channels], as the deploy form's ``fold`` takes them."""

@@ -22,7 +22,9 @@ CHUNK = 8
 
 
 class Walk(Protocol):
-    """A way to run a model."""
+    """A way to run a model; `resumes`: it reads what parts before the first one handed on."""
+
+    resumes: bool
 
     def run(self, first: int, kept: list[list[Tensor]]) -> list[list[Tensor]]:
         """What parts `first` and on hand on, for every stream: the last one logits."""
@@ -35,6 +37,8 @@ def walk_of(model: VideoModel, instrument: Instrument) -> Walk:
 
 class Chain:
     """Part after part, each on what the one before hands on: only those from `first` on run."""
+
+    resumes = True
 
     def __init__(self, instrument: Instrument):
         self.exits = list(instrument.exits.values())
@@ -55,6 +59,8 @@ class Chain:
 
 class Whole:
     """All parts, for they are not in a chain; what looks ahead is completed behind the end."""
+
+    resumes = False
 
     def __init__(self, model: VideoModel, instrument: Instrument):
         self.stream = model.as_stream().eval()

@@ -51,6 +51,14 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     other = one.model_copy(update={"measurements": ()})
     with pytest.raises(BadInput, match="measured nothing that was measured now"):
         slowdowns(one, other)
+    bare = {"sgemm_gmacs": None, "device": "adb:1", "model": "Phone"}
+    first, second = (
+        one.model_copy(update={"machine": one.machine.model_copy(update=bare | {"model": name})})
+        for name in ("Phone", "Tablet")
+    )
+    assert slowdowns(first, first)
+    with pytest.raises(BadInput, match="compare a device with itself"):
+        slowdowns(first, second)
     phone = one.machine.model_copy(update={"sgemm_gmacs": None, "device": "adb:1"})
     with pytest.raises(BadInput, match="of host and this of adb:1; compare a device with itself"):
         slowdowns(one.model_copy(update={"machine": phone}), one)

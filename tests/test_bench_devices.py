@@ -112,11 +112,13 @@ def test_a_phone_that_is_pulled_off(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--device", "phone"), "unknown device 'phone'; --device takes host, cuda, adb:SERIAL"),
+        (("--device", "phone"), "unknown device 'phone'; --device takes host, adb:SERIAL"),
         (("--delegate", "nnapi"), "--delegate is for devices"),
         (("--device", "ssh:x", "--engine", "torch"), "devices run litert or onnxruntime"),
         (("--device", "ssh:x", "--threads", 1, "--threads", 2), "one of each"),
         (("--device", "ssh:x", "--library", "nothing.so"), "there is no file nothing.so"),
+        (("--device", "ssh:x", "--minutes", 0), "--minutes"),
+        (("--device", "cuda"), "unknown device 'cuda'"),
         (("--device", "ssh:x", "--against", "a.tflite"), "leave out --against"),
     ],
 )

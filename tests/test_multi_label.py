@@ -6,6 +6,7 @@ And views of a video: clips and crops of which one answer is made.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,32 @@ def test_a_clip_has_the_classes_that_it_shows(charades: Path) -> None:
             seen.add(tuple(want))
     assert len(seen) > 1
     assert good(clips[1]).target.tolist() == [0, 0, 0]
+
+
+def test_a_segment_has_the_classes_behind_its_start(charades: Path, stream_model: MoViNet) -> None:
+    (whole, *_) = read_video_set(charades).videos
+    for start, end, want in ((1.8, None, [1, 0, 0]), (0.0, 1.0, [0, 0, 1]), (1.6, 1.9, [0, 0, 0])):
+        videos = VideoSet((replace(whole, start=start, end=end),), tuple("abc"), charades, (), True)
+        assert good(EvalVideos(videos, contract(stream_model))[0]).target.tolist() == want
+
+
+def test_an_id_is_not_the_beginning_of_another(tmp_path: Path) -> None:
+    for name in ("10_x.mp4", "2.mp4", "3_000010_000020.mp4"):
+        film(tmp_path / name, 3)
+    (tmp_path / "l.csv").write_text("id,labels\n1,run\n2,run\n3,jump\n")
+    videos = read_video_set(tmp_path / "l.csv")
+    assert videos.missing == ("1",)
+    assert [v.path.name for v in videos.videos] == ["2.mp4", "3_000010_000020.mp4"]
+
+
+def test_videos_without_any_class_are_refused(
+    call: Command, stream_checkpoint: Path, tmp_path: Path
+) -> None:
+    film(tmp_path / "1.mp4", 3)
+    (tmp_path / "l.csv").write_text("path,labels\n1.mp4,\n")
+    code, _, err = call("evaluate", stream_checkpoint, "--data", tmp_path / "l.csv")
+    assert code == 2
+    assert "no video of" in err
 
 
 # Scores ------------------------------------------------------------------------------------

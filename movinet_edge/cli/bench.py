@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -36,16 +37,16 @@ def bench(
         typer.Option(
             "--backend",
             "--engine",
-            help="Repeatable on host; default: every installed one but torch. Elsewhere litert or "
-            "onnxruntime, one; default: litert.",
+            help="Repeatable on host; default: every installed one but torch. On a device one of "
+            "litert (the default), onnxruntime and tflite.",
         ),
     ] = None,
     precision: HeldPrecision = None,
     delegate: Annotated[
         Delegate | None,
         typer.Option(
-            help="Of a device's engine; default: xnnpack for litert, none for onnxruntime. "
-            "One that is not there is an error.",
+            help="Of a device's engine; default: xnnpack, of onnxruntime none. What is not there "
+            "is an error.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +62,9 @@ def bench(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0, help="On a device: go on for so long, with its temperature.", show_default=False
+            min=0.001,
+            help="On a device: go on for so long, with its temperature.",
+            show_default=False,
         ),
     ] = None,
     program: Annotated[
@@ -96,7 +99,8 @@ def bench(
         float | None,
         typer.Option(
             min=0,
-            help="In units of a matrix product timed in the same run; default: 1.15.",
+            help="In units of a matrix product timed in the same run, on devices of ms; default: "
+            "1.15.",
             show_default=False,
         ),
     ] = None,
@@ -105,21 +109,23 @@ def bench(
     ] = None,
 ) -> None:
     """Check a bundle's backends, then time them in turn, step by step; here or on a device."""
-    from movinet_edge.benchmarks import baseline as earlier
     from movinet_edge.benchmarks import host, output
+    from movinet_edge.benchmarks.baseline import read_report
     from movinet_edge.bundle import Bundle
     from movinet_edge.cli.bench_devices import bench_devices, remote_options
-    from movinet_edge.cli.console import out, progress
+    from movinet_edge.cli.console import progress
 
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
-    before = None if baseline is None else earlier.read_report(baseline)
+    before = None if baseline is None else read_report(baseline)
     if device != "host":
         if against:
             raise BadInput("peers are compared on the host; leave out --against")
         named = precision and precision.value
         chosen = delegate and delegate.value
         rate = Bundle(path).manifest.preprocessing.frame_rate if paced else None
+        if rate is not None and steps is None:
+            steps = math.ceil(host.PACED_SECONDS * rate)
         native = {"delegate": chosen, "steps": steps, "minutes": minutes, "rate": rate}
         options = remote_options(backend or (), threads or (), named, program, library, **native)
         reports, failures = bench_devices(device, path, options, json_file)
@@ -139,12 +145,25 @@ def bench(
     for report in reports:
         _show(report)
         if before is not None:
-            found = earlier.slowdowns(report, before)
-            for label, ratio in found.items():
-                out().print(f"{label}: {ratio:.2f} times the baseline", highlight=False)
-            earlier.check_slowdowns(found, MAX_SLOWDOWN if max_slowdown is None else max_slowdown)
+            limit = MAX_SLOWDOWN if max_slowdown is None else max_slowdown
+            failures += _compared(report, before, limit)
     if failures:
         raise CheckFailed("; ".join(failures))
+
+
+def _compared(report: Report, before: Report, limit: float) -> list[str]:
+    """Print how much slower it is; what is too slow, in words."""
+    from movinet_edge.benchmarks.baseline import check_slowdowns, slowdowns
+    from movinet_edge.cli.console import out
+
+    try:
+        found = slowdowns(report, before)
+        for label, ratio in found.items():
+            out().print(f"{label}: {ratio:.2f} times the baseline", highlight=False)
+        check_slowdowns(found, limit)
+    except (BadInput, CheckFailed) as error:
+        return [str(error)]
+    return []
 
 
 def _show(report: Report) -> None:

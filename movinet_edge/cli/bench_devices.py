@@ -63,13 +63,19 @@ def bench_devices(
     from movinet_edge.cli.console import progress
 
     bundle, devices = Bundle(path), remote_devices(name)
+    if target is not None:  # a benchmark takes minutes: whether they can be written shows first
+        for device in devices:
+            with report_file(_place(target, device.name, len(devices))):
+                pass
     with progress("bench") as say:
         reports, failures = bench_all(devices, bundle, options, say)
-    if target is None:
-        return reports, failures
-    for report in reports:
-        own = report.machine.device.partition(":")[2].replace(":", "-").replace("@", "-")
-        place = target if len(devices) == 1 else target.with_stem(f"{target.stem}-{own}")
-        with report_file(place) as write:
+    for report in reports if target is not None else ():
+        assert target is not None
+        with report_file(_place(target, report.machine.device, len(devices))) as write:
             write(report)
     return reports, failures
+
+
+def _place(target: Path, device: str, devices: int) -> Path:
+    own = device.partition(":")[2].replace(":", "-").replace("@", "-")
+    return target if devices == 1 else target.with_stem(f"{target.stem}-{own}")

@@ -169,10 +169,8 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
             f"{file.path:24} {file.format:7} {file.precision:12} {file.bytes / 1e6:6.2f} MB",
             highlight=False,
         )
-    if any(graph.states for graph in manifest.graphs):
-        exported = [f for g in manifest.graphs for f in g.files if f.format != "torch"]
-        for line in dict.fromkeys(kept(manifest, file) for file in exported):
-            console().print(line, highlight=False)
+    for line in kept(manifest):
+        console().print(line, highlight=False)
     if manifest.plan.delay:
         console().print(late(manifest), highlight=False)
     console().print(f"wrote {target}", highlight=False, soft_wrap=True)

@@ -17,8 +17,15 @@ def late(manifest: Manifest) -> str:
     return f"looks ahead: answers come {delay} frames ({delay / rate:.1f} s) late"
 
 
-def kept(manifest: Manifest, file: ModelFile) -> str:
-    """What a host keeps between two frames, with files of this format and precision."""
+def kept(manifest: Manifest) -> list[str]:
+    """What a host keeps between two frames: a line for every format and precision of a stream."""
+    if not any(graph.states for graph in manifest.graphs):
+        return []
+    exported = [f for g in manifest.graphs for f in g.files if f.format != "torch"]
+    return list(dict.fromkeys(_kept(manifest, file) for file in exported))
+
+
+def _kept(manifest: Manifest, file: ModelFile) -> str:
     from movinet_edge.runtime.graph import feature_rings
 
     states, written = 0, dict[str, int]()
@@ -65,6 +72,8 @@ def inspect(
         + (", the mean of what each graph gave last" if manifest.plan.combine == "mean" else ""),
         highlight=False,
     )
+    for line in kept(manifest):
+        console.print(line, highlight=False)
     if manifest.plan.delay:
         console.print(late(manifest), highlight=False)
     for graph in manifest.graphs:
@@ -74,11 +83,10 @@ def inspect(
             for s in planned
         )
         when = when or "the whole model in PyTorch"
-        size = f" of {graph.state_bytes(graph.files[0]) / 1e6:.2f} MB" if graph.states else ""
         sha256 = graph.checkpoint_sha256
         console.print(
             f"graph {graph.name}: form {graph.form}, {graph.frames} frame(s) per run, {when}, "
-            f"{graph.macs / 1e6:.1f} MMAC, {len(graph.states)} states{size}"
+            f"{graph.macs / 1e6:.1f} MMAC, {len(graph.states)} states"
             + (f", weights sha256 {sha256[:16]}…" if sha256 else ""),
             highlight=False,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -222,7 +223,7 @@ class EvalVideos(Dataset[Clip | Broken]):
                 raise _too_short(video)
         except BadVideo as error:
             return _broken(video.path, error)
-        seen = None if video.end is None else (video.start, video.end)
+        seen = video.start, math.inf if video.end is None else video.end
         target = self.videos.target(video, seen)
         return Clip(torch.from_numpy(np.stack(images)), target, index, seed=0)
 

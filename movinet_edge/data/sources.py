@@ -365,7 +365,9 @@ def _find_by_path(path: Path) -> Find:
 
 
 class _FindById:
-    """Finds ``<id>_<start>_<end>.mp4`` or ``<id>*.mp4`` below a list's folder, or the one above.
+    """Finds ``<id>.mp4`` or ``<id>_<start>_<end>.mp4`` below a list's folder, or the one above.
+
+    Behind the id may be anything that does not begin with a letter or a digit.
 
     Kinetics' files are cut to the segment already.
     """
@@ -386,7 +388,8 @@ class _FindById:
         for entry in self.files[bisect_left(self.files, (name,)) :]:
             if not entry[0].startswith(name):
                 return
-            yield entry
+            if not entry[0][len(name) : len(name) + 1].isalnum():
+                yield entry
 
 
 READERS = {"folder": _read_folder, ".txt": _read_txt, ".csv": _read_csv}

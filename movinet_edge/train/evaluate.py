@@ -137,7 +137,8 @@ def evaluate(
     all get the whole record; only the first one measures memory (None on the others).
 
     Raises:
-        BadInput: the classes do not match, there is no video, or none can be read.
+        BadInput: the classes do not match, there is no video, none with a class, or none
+            can be read.
     """
     check_classes(predictor, videos)
     scores = Scores(predictor.classes, videos.multi_label).to(predictor.device)
@@ -192,6 +193,8 @@ def check_classes(predictor: Predictor, videos: VideoSet) -> None:
             f"{videos.source} has {len(videos.labels)} classes and {predictor.name} "
             f"{predictor.classes}; evaluate on videos of the classes it was trained for"
         )
+    if videos.multi_label and not any(video.spans for video in videos.videos):
+        raise BadInput(f"no video of {videos.source} has a class; there is nothing to find there")
     if predictor.classes < 2:
         raise BadInput(f"{predictor.name} knows one class only; there is nothing to confuse")
 

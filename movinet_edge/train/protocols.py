@@ -1,4 +1,4 @@
-"""How a video becomes one answer: streamed, from one clip, or averaged over many clips."""
+"""How a video becomes one answer: streamed, from one clip, or from many clips and crops."""
 
 from __future__ import annotations
 
