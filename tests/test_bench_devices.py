@@ -33,6 +33,10 @@ def left_on(device: AdbDevice) -> str:
     return device.shell(f"ls {device.home}").out
 
 
+def folders_in(place: str) -> list[str]:
+    return sorted(name for name in os.listdir(place) if name.startswith("movinet-edge-"))
+
+
 def test_two_phones_at_once(
     android: Room, call: Command, small_bundle: Path, program: Path, tmp_path: Path
 ) -> None:
@@ -56,6 +60,7 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     """The runner is built for it, as it has our architecture."""
     if shutil.which("c++") is None:
         pytest.skip("no native runner: nothing compiles C++ here")
+    before = folders_in("/tmp")
     words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--paced")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
     code, _, err = call("bench", small_bundle, *where, *words)
@@ -67,7 +72,7 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     assert measured.sustained is not None
     assert measured.sustained.seconds == pytest.approx(1.2, abs=0.5)
     assert measured.sustained.throttled > 0
-    assert not [name for name in os.listdir("/tmp") if name.startswith("movinet-edge-")]
+    assert folders_in("/tmp") == before
 
 
 def test_accelerators_that_are_not_there(
