@@ -73,7 +73,7 @@ def motion_table() -> str:
     for engine in ENGINES:
         for precision in ("fp32", "int8"):
             for record in _records(f"{engine}-{precision}.json"):
-                name = f"its {precision} bundle, {NAMES[engine]}"
+                name = f"SlowFast, T-conv: {precision} bundle, {NAMES[engine]}"
                 lines.append(f"| {name} | 1 | {100 * record.top1:.1f} % | |")
     return "\n".join(lines)
 
