@@ -164,7 +164,9 @@ def draw_streaming(path: Path) -> None:
         for i, r in enumerate(own):
             label = "promised by the multiply-accumulates" if i == 0 else None
             axes.hlines(r.promised, i - 0.2, i + 0.55, color="#444444", ls="--", label=label)
-        axes.set_xticks([i + 0.175 for i in range(len(own))], [r.model.removeprefix("slowfast-") for r in own])
+        axes.set_xticks(
+            [i + 0.175 for i in range(len(own))], [r.model.removeprefix("slowfast-") for r in own]
+        )
         axes.set_ylabel("times faster")
         axes.set_title("A SlowFast stream against a clip at every tick, one thread", loc="left")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
