@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[Layout, str, dict[str, Any], str]] = {
     ),
     "no header": (
         (("v/1.mp4",), {"l.csv": "v/1.mp4,a\n"}),
-        *("l.csv", {}, "{root}/l.csv needs a header with the columns path and label (or"),
+        *("l.csv", {}, "{root}/l.csv needs a header with the columns path and label (labels, if"),
     ),
     "no cell": (
         (("v/1.mp4",), {"l.csv": "path,label\nv/1.mp4,\n"}),

@@ -225,7 +225,7 @@ def test_the_simulation_is_the_real_file(
 
 
 def test_a_pattern_that_fits_no_graph_is_refused(tmp_path: Path) -> None:
-    video = encode_video(tmp_path / "v.mp4", clip(150, 48, 48), rate=15)
+    video = encode_video(tmp_path / "v.mp4", clip(450, 48, 48), rate=15)
     options = ExportOptions(
         ("onnx",), ("int8",), calibrate=video, keep_float=("slow.res2", "slow.res9"), verify=False
     )

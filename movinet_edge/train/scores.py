@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import (
-    MulticlassAveragePrecision,
     MulticlassConfusionMatrix,
-    MultilabelAveragePrecision,
     MultilabelStatScores,
+)
+from torchmetrics.functional.classification import (
+    multiclass_average_precision,
+    multilabel_average_precision,
 )
 
 
@@ -55,15 +58,13 @@ class Scores(nn.Module):
         super().__init__()
         self.classes, self.multi_label = classes, multi_label
         self.top1, self.top5 = MeanMetric(), MeanMetric()
-        options: dict[str, Any] = {"average": "none", "validate_args": False}
-        self.precision: Metric
         self.counts: Metric
         if multi_label:
-            self.precision = MultilabelAveragePrecision(classes, **options)
-            self.counts = MultilabelStatScores(classes, **options)
+            self.counts = MultilabelStatScores(classes, average="none", validate_args=False)
         else:
-            self.precision = MulticlassAveragePrecision(classes, **options)
             self.counts = MulticlassConfusionMatrix(classes, validate_args=False)
+        # Of every video; the exact average precision needs all of them at once.
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Count a video: logits [classes]; its class, int64 [], or 1 for each of them [classes]."""
@@ -73,18 +74,32 @@ class Scores(nn.Module):
             self.top1.update(right[:1].float())
             self.top5.update(right.any().float())
         scores = logits.sigmoid() if self.multi_label else logits.softmax(0)
-        for metric in (self.precision, self.counts):
-            metric.update(scores[None], target[None].long())
+        self.counts.update(scores[None], target[None].long())
+        self._seen.append((scores.cpu(), target.long().cpu()))
 
     def compute(self) -> Found:
         """Of the videos of all processes; at least one must have had one."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a process may have had no video
             top1, top5 = self.top1.compute(), self.top5.compute()
-            precisions = self.precision.compute().cpu()
+            precisions = self._precisions()
             counts = self.counts.compute().cpu()
         videos = counts[:, -1] if self.multi_label else counts.sum(1)
         precisions[videos == 0] = torch.nan
         return Found(
             top1.item(), top5.item(), precisions, [] if self.multi_label else counts.tolist()
         )
+
+    def _precisions(self) -> Tensor:
+        """The average precision of every class over the videos of all processes."""
+        seen = self._seen
+        if dist.is_available() and dist.is_initialized():
+            # Not by torchmetrics: it fails where a process has had no video.
+            shares: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(shares, seen)
+            seen = [video for share in shares for video in share]
+        scores, targets = (torch.stack(values) for values in zip(*seen, strict=True))
+        options: dict[str, Any] = {"average": "none", "validate_args": False}
+        average = multilabel_average_precision if self.multi_label else multiclass_average_precision
+        found: Tensor = average(scores, targets, self.classes, **options)
+        return found
