@@ -159,7 +159,16 @@ def test_slow_frames_of_8x8_and_of_one_pathway() -> None:
 
 @every_case
 def test_delayed_features_are_those_of_the_whole_video(changes: dict[str, Any]) -> None:
-    arch = tiny_arch(**changes)
+    check_delayed_features(tiny_arch(**changes))
+
+
+@pytest.mark.parametrize("label", ["8x8-r50", "small"])
+def test_delayed_features_of_whole_models(label: str) -> None:
+    check_delayed_features(slowfast_arch(label, classes=5, resolution=SIDE))
+
+
+def check_delayed_features(arch: SlowFastArch) -> None:
+    """At every time step, to the rounding of doubles."""
     model, x = random_model(arch), clip(26)
     frames, valid = flushed(arch, x)
     with torch.no_grad():
