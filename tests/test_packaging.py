@@ -161,7 +161,9 @@ def test_the_wheel_installs_one_package(wheel: Path) -> None:
     }
     data = [
         *PACKAGE.glob("benchmarks/device/*"),
+        *PACKAGE.glob("benchmarks/*.jinja"),
         *PACKAGE.glob("export/*.jinja"),
+        *PACKAGE.glob("export/*.css"),
         *PACKAGE.glob("train/recipes/*.toml"),
         *PACKAGE.glob("checkpoints/trained/*"),
         *PACKAGE.glob("__*__.py"),
