@@ -123,6 +123,8 @@ def prepare(folder: Path = FOLDER) -> Lab:
     for tool in ("unshare", "nsenter", "ip", "chroot"):
         if shutil.which(tool) is None:
             raise Unavailable(f"{tool} is needed")
+    if subprocess.run(["unshare", "-n", "-m", "true"], capture_output=True, check=False).returncode:
+        raise Unavailable("networks of our own are not allowed here")
     table = "\n".join((ADB_SUITE, *ADB, SSH_SUITE, *SSH))
     target = folder.resolve() / hashlib.sha256(table.encode()).hexdigest()[:16]
     target.parent.mkdir(parents=True, exist_ok=True)
