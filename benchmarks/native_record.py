@@ -9,6 +9,7 @@ from movinet_edge.benchmarks.native_plan import Prepared
 from movinet_edge.benchmarks.record import (
     Alone,
     GraphFile,
+    Machine,
     Measurement,
     Method,
     Subject,
@@ -17,17 +18,6 @@ from movinet_edge.benchmarks.record import (
 from movinet_edge.benchmarks.stats import distribution
 from movinet_edge.bundle import MANIFEST, Record, sha256_of
 from movinet_edge.runtime.stream import Prediction
-
-
-class Device(Record):
-    """Where it ran; None is what the system does not tell."""
-
-    cpu: str
-    architecture: str
-    cores: int
-    governor: str | None
-    temperature_c: float | None
-    os: str
 
 
 class NativeGraph(Record):
@@ -61,7 +51,7 @@ class NativeRun(Record):
     threads: int
     frame_rate: float | None
     frames_per_step: int
-    machine: Device
+    machine: Machine
     graphs: tuple[NativeGraph, ...]
     load_ms: float
     first_step_ms: float

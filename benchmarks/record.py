@@ -155,8 +155,8 @@ class Machine(Record):
     governor: str | None
     temperature_c: float | None
     os: str
-    python: str | None
-    sgemm_gmacs: float | None
+    python: str | None = None
+    sgemm_gmacs: float | None = None
 
 
 class Report(Record):

@@ -6,12 +6,9 @@ site-packages as ``pip install 'movinet-edge[litert,onnxruntime]'`` fills them o
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import Unavailable, downloaded, run
+from tests.debian import Unavailable, downloaded, made_once, run
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MOVINET_EDGE_ARM64", REPOSITORY / ".arm64"))
@@ -98,17 +95,13 @@ def prepare(folder: Path = FOLDER) -> Machine:
     """
     wheels = _wheels()
     table = "\n".join((SUITE, EMULATOR, *PACKAGES, *wheels, CONSTRAINTS.read_text("utf-8")))
-    target = folder.resolve() / hashlib.sha256(table.encode()).hexdigest()[:16]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes ask at the same time
-        if not target.is_dir():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as name:
-                work = Path(name)
-                _unpack(downloaded(work, [EMULATOR, *_guests()], SUITE), work / "machine")
-                _install(wheels, work / "machine" / "site")
-                (work / "machine").rename(target)
-    return Machine(target)
+
+    def make(work: Path) -> Path:
+        _unpack(downloaded(work, [EMULATOR, *_guests()], SUITE), work / "machine")
+        _install(wheels, work / "machine" / "site")
+        return work / "machine"
+
+    return Machine(made_once(folder, table, make))
 
 
 def _guests() -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -57,6 +60,21 @@ def downloaded(work: Path, packages: Sequence[str], suite: str) -> list[Path]:
         lines = error.stderr.strip().splitlines() or ["no reason given"]
         raise Unavailable(f"{error.cmd[0]} failed: {lines[-1]}") from error
     return sorted(work.glob("*.deb"))
+
+
+def made_once(folder: Path, table: str, make: Callable[[Path], Path]) -> Path:
+    """A folder below `folder` for what `table` says, made whole or not at all if it is not there.
+
+    `make` gets a temporary folder and returns what is to be kept of it.
+    """
+    target = folder.resolve() / hashlib.sha256(table.encode()).hexdigest()[:16]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes ask at the same time
+        if not target.is_dir():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as name:
+                make(Path(name)).rename(target)
+    return target
 
 
 def run(command: Sequence[str], folder: Path | None = None) -> str:

@@ -7,13 +7,10 @@ Needs root on Debian.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import Unavailable, downloaded, run
+from tests.debian import Unavailable, downloaded, made_once, run
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MOVINET_EDGE_LAB", REPOSITORY / ".lab"))
@@ -126,20 +123,16 @@ def prepare(folder: Path = FOLDER) -> Lab:
     if subprocess.run(["unshare", "-n", "-m", "true"], capture_output=True, check=False).returncode:
         raise Unavailable("networks of our own are not allowed here")
     table = "\n".join((ADB_SUITE, *ADB, SSH_SUITE, *SSH))
-    target = folder.resolve() / hashlib.sha256(table.encode()).hexdigest()[:16]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes ask at the same time
-        if not target.is_dir():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix="new-") as name:
-                work = Path(name)
-                for part, packages, suite in (("adb", ADB, ADB_SUITE), ("ssh", SSH, SSH_SUITE)):
-                    (work / f"{part}-packages").mkdir()
-                    (work / "lab" / part).mkdir(parents=True)
-                    for file in downloaded(work / f"{part}-packages", packages, suite):
-                        run(["dpkg-deb", "-x", str(file), str(work / "lab" / part)])
-                (work / "lab").rename(target)
-    return Lab(target)
+    return Lab(made_once(folder, table, _unpacked))
+
+
+def _unpacked(work: Path) -> Path:
+    for part, packages, suite in (("adb", ADB, ADB_SUITE), ("ssh", SSH, SSH_SUITE)):
+        (work / f"{part}-packages").mkdir()
+        (work / "lab" / part).mkdir(parents=True)
+        for file in downloaded(work / f"{part}-packages", packages, suite):
+            run(["dpkg-deb", "-x", str(file), str(work / "lab" / part)])
+    return work / "lab"
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 #include "engine.h"
 #include "error.h"
 #include "litert_api.h"
+#include "tflite_types.h"
 
 namespace {
 
@@ -47,16 +48,6 @@ struct Place {
     size_t index = 0;  // in the signature
     LiteRtApi::TensorType type = {};
 };
-
-int element_of(Type type) {
-    switch (type) {
-        case Type::Float32: return 1;
-        case Type::Int32: return 2;
-        case Type::UInt8: return 3;
-        case Type::Int8: return 9;
-    }
-    return 0;
-}
 
 /** The library keeps the texts of its statuses to itself. */
 std::string reason_of(LiteRtApi::Status status) {
@@ -174,7 +165,7 @@ private:
             const auto& layout = place.type.layout;
             const std::vector<int64_t> shape(layout.dimensions, layout.dimensions + layout.rank);
             check_tensor(side.kind, name,
-                         shape == ring.shape && place.type.element == element_of(ring.type));
+                         shape == ring.shape && place.type.element == tflite_type(ring.type));
         }
         return places;
     }

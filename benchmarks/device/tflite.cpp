@@ -5,6 +5,7 @@
 #include "engine.h"
 #include "error.h"
 #include "tflite_api.h"
+#include "tflite_types.h"
 
 namespace {
 
@@ -20,16 +21,6 @@ public:
 private:
     std::vector<unsigned char> bytes_;
 };
-
-int type_of(Type type) {
-    switch (type) {
-        case Type::Float32: return 1;
-        case Type::Int32: return 2;
-        case Type::UInt8: return 3;
-        case Type::Int8: return 9;
-    }
-    return 0;
-}
 
 /**
  * What a delegate did to a graph. The C API does not tell, but while a delegate is applied it
@@ -138,7 +129,7 @@ private:
         std::vector<int64_t> shape;
         for (int32_t i = 0; i < api_.rank(tensor); ++i) shape.push_back(api_.side(tensor, i));
         check_tensor(kind, binding.tensor,
-                     shape == ring.shape && api_.type(tensor) == type_of(ring.type));
+                     shape == ring.shape && api_.type(tensor) == tflite_type(ring.type));
     }
 
     void note_placement() {
