@@ -37,15 +37,17 @@ SERIALS = ("127.0.0.1:5555", "127.0.0.2:5555")
 SPACE_MB = 256  # what the device's tmpfs holds
 
 # Arguments: the tmpfs' size, the folder of shims, a file for the daemon's number, the daemon. Bound
-# is whatever programs need. The shell stays, so that the network outlives a daemon that was killed.
+# is all that lies here, since the repository may lie anywhere. The shell stays, so that the network
+# outlives a daemon that was killed.
 ROOM = r"""
 set -e
 root=$(mktemp -d); size=$1; shims=$2; number=$3; shift 3
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
-for part in bin sbin lib lib64 usr proc sys dev opt work home root tmp; do
-  [ -d "/$part" ] || continue
-  mkdir -p "$root/$part"; mount --rbind "/$part" "$root/$part"
+for part in /*; do
+  case "$part" in /etc | /run | /data | /device) continue ;; esac
+  [ -d "$part" ] || continue
+  mkdir -p "$root$part"; mount --rbind "$part" "$root$part"
 done
 cp -a /etc "$root/etc"
 grep -q ^sshd: "$root/etc/passwd" || echo 'sshd:x:74:74::/run/sshd:/bin/false' >>"$root/etc/passwd"
