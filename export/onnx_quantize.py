@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from movinet_edge.bundle import Quantization
@@ -16,7 +14,6 @@ from movinet_edge.errors import BadInput
 from movinet_edge.export.onnx_graph import OnnxGraph
 from movinet_edge.export.onnx_ranges import Ranges, Video, clip, observe, state_inputs, tie
 from movinet_edge.export.step_module import FRAME, LOGITS
-from movinet_edge.runtime.ort import session_options
 from movinet_edge.runtime.quiet import quiet
 from movinet_edge.streaming.deploy import NEW, StateSpec
 from movinet_edge.streaming.state import CLOCK

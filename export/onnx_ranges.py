@@ -1,4 +1,4 @@
-"""The ranges that static int8 in ONNX rounds to: seen on videos, cut where nothing is lost, shared."""
+"""The ranges static int8 in ONNX rounds to: seen on videos, cut where nothing is lost, shared."""
 
 from __future__ import annotations
 
