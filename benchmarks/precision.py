@@ -1,8 +1,8 @@
 """What every precision costs and keeps: accuracy, drift over a long stream, size and time.
 
 ``python -m movinet_edge.benchmarks.precision accuracy|qat|drift|time DATA`` measures on the motion
-videos in DATA (``movinet-edge data make motion``) and writes to ``benchmarks/results/precision/``;
-``qat`` fine-tunes first. Times lie in a folder for each processor.
+videos in DATA (``movinet-edge data make motion --per-class 300``) and writes to
+``benchmarks/results/precision/``; ``qat`` fine-tunes first. Each processor has a folder of times.
 With ``MOVINET_EDGE_SHARED`` set, ``drift`` and ``time`` also take the published Kinetics-600
 weights, on real videos and against the published files.
 """

@@ -1,8 +1,8 @@
 """A tiny causal SlowFast on the motion videos against its pathways alone, under one recipe.
 
-``python -m movinet_edge.benchmarks.slowfast_motion DATA [SEED...]`` trains and evaluates, and the
-first seed's as int8 bundles on both engines, too; results lie in
-``benchmarks/results/slowfast/motion/``.
+``python -m movinet_edge.benchmarks.slowfast_motion DATA [SEED...]`` trains and evaluates on the
+videos of ``movinet-edge data make motion --per-class 300``, and the first seed's as int8 bundles on
+both engines, too; results lie in ``benchmarks/results/slowfast/motion/``.
 """
 
 from __future__ import annotations
