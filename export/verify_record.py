@@ -11,6 +11,7 @@ from movinet_edge.bundle import FormatName, Precision, Provenance, Record, Thres
 # What an error that is not a number is recorded as: JSON knows neither NaN nor infinity.
 NOT_FINITE = float(np.finfo(np.float32).max)
 TOP = 5
+NEARLY_ZERO = 0.25  # a step's logits, of the root mean square of all steps'
 
 
 class Check(Record):
@@ -28,7 +29,9 @@ class Figures(Record):
 
     The tuples have one entry per step. `error` is the largest absolute error of the step's
     logits divided by `deviation`, the standard deviation of all reference logits of the stream;
-    `max_abs` is the same error undivided. `top1` is None where the step is too close to call.
+    `max_abs` is the same error undivided. `cosine` is None where the reference's logits are nearly
+    zero beside those of other steps (`NEARLY_ZERO`): they have no direction that errors within the
+    limits could not turn. `top1` is None where the step is too close to call.
     `growth_slope` is the slope of a line through `error`, per step; `growth_ratio` the median
     error of the last quarter divided by that of the first (None: too short, or no error there).
     """
@@ -36,7 +39,7 @@ class Figures(Record):
     deviation: float
     error: tuple[float, ...]
     max_abs: tuple[float, ...]
-    cosine: tuple[float, ...]
+    cosine: tuple[float | None, ...]
     top1: tuple[bool | None, ...]
     top5: tuple[float, ...]
     max_error: float
@@ -122,9 +125,7 @@ def measure(reference: np.ndarray, answers: np.ndarray, threshold: Threshold) ->
     answers = np.where(finite[:, None], answers, 0.0)
     absolute = np.where(finite, np.abs(answers - reference).max(1), NOT_FINITE)
     error = np.where(finite, absolute / deviation, NOT_FINITE)
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(answers, axis=1)
-    cosine = (reference * answers).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
-    cosine = np.where(finite, cosine, -1.0)
+    cosine = _cosine(reference, answers, finite)
     top1 = _top1(reference, answers, 2 * threshold.max_error * deviation)
     judged = [same for same in top1 if same is not None]
     top5 = _overlap(reference, answers, min(TOP, reference.shape[1]))
@@ -133,11 +134,11 @@ def measure(reference: np.ndarray, answers: np.ndarray, threshold: Threshold) ->
         deviation=deviation,
         error=tuple(error.tolist()),
         max_abs=tuple(absolute.tolist()),
-        cosine=tuple(cosine.tolist()),
+        cosine=tuple(cosine),
         top1=tuple(top1),
         top5=tuple(top5),
         max_error=float(error.max()),
-        min_cosine=float(cosine.min()),
+        min_cosine=min(c for c in cosine if c is not None),
         top1_agreement=sum(judged) / len(judged) if judged else 1.0,
         top5_agreement=sum(top5) / len(top5),
         growth_slope=slope,
@@ -166,9 +167,20 @@ def first_bad_step(figures: Figures, threshold: Threshold) -> int:
     for step, (error, cosine, same) in enumerate(
         zip(figures.error, figures.cosine, figures.top1, strict=True)
     ):
-        if error > threshold.max_error or cosine < threshold.min_cosine or same is False:
+        turned = cosine is not None and cosine < threshold.min_cosine
+        if error > threshold.max_error or turned or same is False:
             return step
     return int(np.argmax(figures.error))
+
+
+def _cosine(reference: np.ndarray, answers: np.ndarray, finite: np.ndarray) -> list[float | None]:
+    """The cosine of every step, -1 where an answer is not `finite`; None where it says nothing."""
+    sizes = np.linalg.norm(reference, axis=1)
+    norms = sizes * np.linalg.norm(answers, axis=1)
+    cosine = (reference * answers).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    cosine = np.where(finite, cosine, -1.0)
+    judged = (sizes >= NEARLY_ZERO * np.sqrt((sizes**2).mean())) | ~finite
+    return [float(c) if j else None for c, j in zip(cosine, judged, strict=True)]
 
 
 def _top1(reference: np.ndarray, answers: np.ndarray, margin: float) -> list[bool | None]:

@@ -322,6 +322,16 @@ def test_close_calls_are_not_judged() -> None:
     assert len(shortcomings(figures, LIMITS)) == 3
 
 
+def test_the_direction_of_next_to_nothing_is_not_judged() -> None:
+    reference = np.array([[0.1, -0.1], [2.0, -1.0], [3.0, 1.0]])
+    turned = np.array([[-0.1, 0.1], [2.0, -1.0], [3.0, 1.0]])
+    figures = measure(reference, turned, LIMITS)
+    assert figures.cosine[0] is None
+    assert figures.min_cosine == pytest.approx(1)
+    assert "error" in shortcomings(figures, LIMITS)[0], "its error counts all the same"
+    assert measure(reference[:1], turned[:1], LIMITS).min_cosine == pytest.approx(-1)
+
+
 def test_growth_and_values_that_are_no_numbers() -> None:
     reference = np.random.default_rng(0).normal(size=(40, 10))
     drift = np.arange(1, 41)[:, None] * 1e-6
