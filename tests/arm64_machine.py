@@ -26,21 +26,14 @@ CONSTRAINTS = REPOSITORY / "constraints.txt"
 # Runtime crashes, and its `max` core computes wrong numbers.
 SUITE, GLIBC_MINOR, PYTHON = "trixie", 41, "3.13"
 EMULATOR, QEMU = "qemu-user", "usr/bin/qemu-aarch64"
-PACKAGES = (  # of ARM64: Python, and what it and the wheels are linked against
-    f"python{PYTHON}-minimal",
-    f"libpython{PYTHON}-minimal",
-    f"libpython{PYTHON}-stdlib",
-    "libbz2-1.0",
-    "libc6",
-    "libexpat1",
-    "libffi8",
-    "libgcc-s1",
-    "liblzma5",
-    "libssl3t64",
-    "libstdc++6",
-    "libzstd1",
-    "zlib1g",
+PACKAGES = (  # of ARM64: Python, a shell and its programs, what they and the wheels are linked with
+    *(f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib"),
+    *("coreutils", "dash", "python3-minimal", "sed"),
+    *("libacl1", "libattr1", "libbz2-1.0", "libc6", "libcap2", "libexpat1", "libffi8", "libgcc-s1"),
+    *("libgmp10", "liblzma5", "libpcre2-8-0", "libselinux1", "libssl3t64", "libstdc++6"),
+    *("libsystemd0", "libzstd1", "zlib1g"),
 )
+CORE = "cortex-a76"  # of devices; with no core named, the emulator has one that nobody builds
 EXTRAS = ("litert", "onnxruntime")
 PATIENCE = 600  # seconds for one command
 
@@ -63,6 +56,11 @@ class Machine:
     def site(self) -> Path:
         """Where the wheels are installed."""
         return self.folder / "site"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What programs of its need where the kernel calls the emulator."""
+        return {"QEMU_CPU": CORE, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.site)}
 
     def emulator(self, core: str) -> list[str]:
         """What comes before the command of a program for ARM64."""

@@ -17,8 +17,9 @@ from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_m
 # Fixtures that tests of several files use; pytest finds them here.
 from tests.arm64_machine import machine  # noqa: F401
 from tests.commands import call, no_temporary_files, refused  # noqa: F401
+from tests.cross_compiler import cross_compiler  # noqa: F401
 from tests.data_sets import tree  # noqa: F401
-from tests.device_lab import android, lab, linux  # noqa: F401
+from tests.device_lab import android, arm64_android, arm64_linux, emulation, lab, linux  # noqa: F401
 from tests.disks import mounted  # noqa: F401
 from tests.ensembles import members  # noqa: F401
 from tests.evaluation import (  # noqa: F401

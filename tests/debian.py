@@ -82,3 +82,11 @@ def run(command: Sequence[str], folder: Path | None = None) -> str:
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout
+
+
+def script(path: Path, text: str) -> None:
+    """A program that a shell runs; whole at once, as others may run it meanwhile."""
+    own = path.with_name(f"{path.name}.{os.getpid()}")
+    own.write_text(text)
+    own.chmod(0o755)
+    own.replace(path)

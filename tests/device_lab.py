@@ -2,7 +2,9 @@
 
 Both run in a network and a root of their own, since adbd lets everybody in: a tmpfs with the
 system's programs bound into it, and for adbd Android's ``/data/local/tmp``, which can be full.
-Needs root on Debian.
+With a `Machine` they are ARM64 devices: its programs lie over the system's, and the kernel runs
+them by its emulator, which is registered in a user namespace of the room and gone with it. Needs
+root on Debian.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import Unavailable, downloaded, made_once, run
+from tests.arm64_machine import Machine
+from tests.debian import Unavailable, downloaded, made_once, run, script
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = Path(os.environ.get("MOVINET_EDGE_LAB", REPOSITORY / ".lab"))
@@ -36,20 +39,31 @@ SSH = ("openssh-server", "libwrap0")
 SERIALS = ("127.0.0.1:5555", "127.0.0.2:5555")
 SPACE_MB = 256  # what the device's tmpfs holds
 
-# Arguments: the tmpfs' size, the folder of shims, a file for the daemon's number, the daemon. Bound
-# is all that lies here, since the repository may lie anywhere. The shell stays, so that the network
-# outlives a daemon that was killed.
+# Arguments: the tmpfs' size, the folder of shims, a file for the daemon's number, the folder of an
+# ARM64 machine or nothing, the daemon. Bound is all that lies here, since the repository may lie
+# anywhere. The shell stays, so that the network outlives a daemon that was killed.
 ROOM = r"""
 set -e
-root=$(mktemp -d); size=$1; shims=$2; number=$3; shift 3
+root=$(mktemp -d); size=$1; shims=$2; number=$3; machine=$4; shift 4
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
 for part in /*; do
   case "$part" in /etc | /run | /data | /device) continue ;; esac
+  if [ -L "$part" ]; then cp -P "$part" "$root$part"; continue; fi
   [ -d "$part" ] || continue
-  mkdir -p "$root$part"; mount --rbind "$part" "$root$part"
+  mkdir -p "$root$part"
+  if [ "$part" = /usr ] && [ -n "$machine" ]; then
+    mount -t overlay -o "lowerdir=$machine/root/usr:/usr" overlay "$root/usr"
+  else
+    mount --rbind "$part" "$root$part"
+  fi
 done
+if [ -n "$machine" ]; then
+  mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+  printf '%s' "$PROGRAMS$machine/usr/bin/qemu-aarch64:F" >/proc/sys/fs/binfmt_misc/register
+fi
 cp -a /etc "$root/etc"
+sed -i 's|^root:.*|root:x:0:0:root:/root:/bin/sh|' "$root/etc/passwd"
 grep -q ^sshd: "$root/etc/passwd" || echo 'sshd:x:74:74::/run/sshd:/bin/false' >>"$root/etc/passwd"
 mkdir -p "$root/data/local/tmp" "$root/run/sshd" "$root/device"
 mount -t tmpfs -o "size=${size}m" tmpfs "$root/data/local/tmp"
@@ -61,6 +75,15 @@ echo $! >"$number"
 wait || true
 sleep infinity
 """
+# By which the kernel knows a program for ARM64: the name of the entry, the ELF header and its mask.
+PROGRAMS = (
+    r":movinet-edge-arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+    r":\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:"
+)
+# In a user namespace; runs the rest as its root, once the room's owner has said who that is.
+AS_ROOT = 'until [ "$(id -u)" = 0 ]; do sleep 0.05; done; exec "$@"'
+EVERYBODY = "0 0 4294967295"
+PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"  # of a device's programs
 # What Android's shell has and this system's lacks.
 GETPROP = """#!/bin/sh
 case "$1" in
@@ -138,27 +161,49 @@ def _unpacked(work: Path) -> Path:
 
 
 @contextmanager
-def room(folder: Path, command: list[str], space: int = SPACE_MB) -> Iterator[Room]:
+def room(
+    folder: Path, command: list[str], space: int = SPACE_MB, machine: Machine | None = None
+) -> Iterator[Room]:
     """Run a daemon in a room of its own; it is killed at the end."""
     shims = folder / "shims"
     shims.mkdir(parents=True, exist_ok=True)
-    words = [str(space), str(shims), str(folder / "daemon.pid"), *command]
+    place = "" if machine is None else str(machine.folder)
+    words = [str(space), str(shims), str(folder / "daemon.pid"), place, *command]
     start = ["unshare", "-n", "-m", "sh", "-c", ROOM, "room", *words]
+    environment = {"PATH": PLACES, "PROGRAMS": PROGRAMS}
+    if machine is not None:
+        start = ["unshare", "-U", "sh", "-c", AS_ROOT, "room", *start]
+        environment |= machine.environment
     with (folder / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(start, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            start, stdout=log, stderr=log, start_new_session=True, env=environment
+        )
         try:
+            if machine is not None:
+                _admit_everybody(process)
             found = Room(process, folder)
             until(lambda: found.number.is_file() and bool(found.number.read_text()))
             yield found
         finally:
             if process.poll() is None:
-                _kill_all_in(f"/proc/{process.pid}/ns/net")
+                _kill_all_in(process)
                 process.wait()
 
 
-def _kill_all_in(network: str) -> None:
-    """Whatever runs in a network; what a daemon started is in no group of ours."""
-    wanted = os.readlink(network)
+def _admit_everybody(process: subprocess.Popen[bytes]) -> None:
+    """Give the user namespace that a process makes for itself every user there is."""
+    kernel, ours = Path(f"/proc/{process.pid}"), os.readlink("/proc/self/ns/user")
+    until(lambda: os.readlink(kernel / "ns/user") != ours)
+    for kind in ("uid_map", "gid_map"):
+        (kernel / kind).write_text(EVERYBODY)
+
+
+def _kill_all_in(owner: subprocess.Popen[bytes]) -> None:
+    """A room's process and whatever runs in its network: what daemons start is no child of ours."""
+    wanted = os.readlink(f"/proc/{owner.pid}/ns/net")
+    owner.kill()
+    if wanted == os.readlink("/proc/self/ns/net"):  # it never came to have one of its own
+        return
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended meanwhile
             if os.readlink(process / "ns/net") == wanted:
@@ -170,8 +215,8 @@ def phone(
     lab: Lab,
     folder: Path,
     serials: Sequence[str] = SERIALS[:1],
-    abi: str = "x86_64",
     space: int = SPACE_MB,
+    machine: Machine | None = None,
 ) -> Iterator[Room]:
     """An adbd, and in ``folder/bin`` the adb that sees it: put that first on the PATH.
 
@@ -180,13 +225,14 @@ def phone(
     shims, programs = folder / "shims", folder / "bin"
     for place in (shims, programs):
         place.mkdir(parents=True, exist_ok=True)
-    _script(shims / "getprop", GETPROP.format(abi=abi))
+    abi = "x86_64" if machine is None else "arm64-v8a"
+    script(shims / "getprop", GETPROP.format(abi=abi))
     adbd = [*lab.linked, lab.platform_tool("adbd")]
-    with room(folder, adbd, space) as found:
+    with room(folder, adbd, space, machine) as found:
         adb = [*found.inside, *lab.linked, lab.platform_tool("adb")]
         environment = f"HOME={folder} TMPDIR={folder} ANDROID_ADB_SERVER_PORT=5137"
         words = " ".join(adb)
-        _script(programs / "adb", f'#!/bin/sh\nexec env {environment} {words} "$@"\n')
+        script(programs / "adb", f'#!/bin/sh\nexec env {environment} {words} "$@"\n')
         # adb cannot start its server itself: it would run the loader again without its name.
         server = subprocess.Popen(
             [str(programs / "adb"), "nodaemon", "server"],
@@ -203,7 +249,7 @@ def phone(
 
 
 @contextmanager
-def board(lab: Lab, folder: Path) -> Iterator[Room]:
+def board(lab: Lab, folder: Path, machine: Machine | None = None) -> Iterator[Room]:
     """An sshd, and in ``folder/bin`` the ssh and scp that reach it as ``board``."""
     (folder / "bin").mkdir(parents=True)
     for key in ("host", "user"):
@@ -223,12 +269,15 @@ def board(lab: Lab, folder: Path) -> Iterator[Room]:
         "PidFile": "none",
         "Subsystem": "sftp internal-sftp",
     }
+    if machine is not None:  # a session begins with an environment of its own
+        known = (f"{key}={value}" for key, value in machine.environment.items())
+        settings["SetEnv"] = " ".join(known)
     config = folder / "sshd_config"
     config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     root = lab.folder / "ssh"
     libraries = f"LD_LIBRARY_PATH={root / 'usr/lib/x86_64-linux-gnu'}"
     daemon = ["env", libraries, str(root / "usr/sbin/sshd"), "-D", "-e", "-f", str(config)]
-    with room(folder, daemon) as found:
+    with room(folder, daemon, machine=machine) as found:
         host = {
             "HostName": "127.0.0.1",
             "Port": "2222",
@@ -243,7 +292,7 @@ def board(lab: Lab, folder: Path) -> Iterator[Room]:
         (folder / "config").write_text("\n".join(["Host board", *lines, ""]))
         for name in ("ssh", "scp"):
             tool = " ".join([*found.inside, str(shutil.which(name)), "-F", str(folder / "config")])
-            _script(folder / "bin" / name, f'#!/bin/sh\nexec {tool} "$@"\n')
+            script(folder / "bin" / name, f'#!/bin/sh\nexec {tool} "$@"\n')
         until(lambda: "listening" in (folder / "daemon.log").read_text())
         yield found
 
@@ -279,6 +328,36 @@ def linux(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield found
 
 
+@pytest.fixture(scope="session")
+def emulation(lab: Lab, machine: Machine) -> Machine:
+    """A machine whose programs the kernel runs in a room, as nothing changes outside of it."""
+    programs = ["mount", "-t", "binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc"]
+    tried = subprocess.run(["unshare", "-U", "-r", "-m", *programs], capture_output=True)
+    if tried.returncode:
+        pytest.skip("no ARM64 devices: a room of ours has no binfmt_misc, as from Linux 6.7 on")
+    return machine
+
+
+@pytest.fixture
+def arm64_android(
+    lab: Lab, emulation: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Room]:
+    """A phone for ARM64."""
+    with phone(lab, tmp_path / "phone", machine=emulation) as found:
+        _first_on_path(tmp_path / "phone", monkeypatch)
+        yield found
+
+
+@pytest.fixture
+def arm64_linux(
+    lab: Lab, emulation: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Room]:
+    """A board for ARM64 that ssh calls ``board``."""
+    with board(lab, tmp_path / "board", emulation) as found:
+        _first_on_path(tmp_path / "board", monkeypatch)
+        yield found
+
+
 def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for it.
 
@@ -290,11 +369,6 @@ def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
         if time.monotonic() > end:
             raise Unavailable(f"the lab's daemon did not answer within {seconds:.0f} s")
         time.sleep(0.1)
-
-
-def _script(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 def _said(*command: str | Path) -> str:

@@ -16,16 +16,14 @@ from tests.conftest import BundleFactory
 
 pytestmark = pytest.mark.arm64
 
-COMPILER = "aarch64-linux-gnu-g++"  # Debian's g++-aarch64-linux-gnu
 CORES = ("cortex-a55", "cortex-a76")
 
 
 @pytest.fixture(scope="module")
-def program(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("native"), COMPILER)
-    except BadInput as error:
-        pytest.skip(f"no native runner for ARM64: {error}")
+def program(
+    machine: Machine, cross_compiler: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return build(tmp_path_factory.mktemp("native"), str(cross_compiler))
 
 
 @pytest.fixture(scope="module")
