@@ -53,10 +53,9 @@ def prepare(bundle: Bundle, engine: str, folder: Path, precision: str = "fp32") 
     Raises:
         BadInput: the bundle has no such files, is damaged, or `folder` cannot be written.
     """
-    backend, manifest = backend_named(engine), bundle.manifest
-    names = dict.fromkeys(step.graph for step in manifest.plan_for(backend.format).steps)
-    graphs = [manifest.graph(name) for name in names]
-    files = {graph.name: find_file(graph, backend, precision) for graph in graphs}
+    backend = backend_named(engine)
+    files = files_by_graph(bundle, backend, precision)
+    graphs = [bundle.manifest.graph(name) for name in files]
     writer = _Writer(bundle, graphs, list(files.values()))
     with new_folder(folder) as work, write_errors(folder):
         for file in files.values():
@@ -64,6 +63,17 @@ def prepare(bundle: Bundle, engine: str, folder: Path, precision: str = "fp32") 
         (work / FRAMES).write_bytes(writer.frames.tobytes())
         (work / PLAN).write_text(writer.text(backend), encoding="utf-8")
     return Prepared(folder, bundle, backend, files, precision)
+
+
+def files_by_graph(bundle: Bundle, backend: Backend, precision: str) -> dict[str, ModelFile]:
+    """The files that a backend runs, in the plan's order.
+
+    Raises:
+        BadInput: the bundle lacks one.
+    """
+    steps = bundle.manifest.plan_for(backend.format).steps
+    graphs = [bundle.manifest.graph(name) for name in dict.fromkeys(s.graph for s in steps)]
+    return {graph.name: find_file(graph, backend, precision) for graph in graphs}
 
 
 @dataclass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from movinet_edge.benchmarks.bundled import error_within_limit, fresh, macs_per_step
 from movinet_edge.benchmarks.native_plan import Prepared
 from movinet_edge.benchmarks.record import (
     Alone,
+    Energy,
     GraphFile,
     Machine,
     Measurement,
@@ -15,8 +18,8 @@ from movinet_edge.benchmarks.record import (
     Subject,
     Sustained,
 )
-from movinet_edge.benchmarks.stats import distribution
-from movinet_edge.bundle import MANIFEST, Record, sha256_of
+from movinet_edge.benchmarks.stats import distribution, sustained
+from movinet_edge.bundle import MANIFEST, Bundle, Record, sha256_of
 from movinet_edge.runtime.stream import Prediction
 
 
@@ -63,20 +66,21 @@ class NativeRun(Record):
     engine_ms: tuple[float, ...]
     cpu_ms: tuple[float, ...]
     temperatures: tuple[tuple[float, float], ...]
+    energy: Energy | None
     answers: tuple[NativeAnswer, ...]
 
 
-def predictions(prepared: Prepared, run: NativeRun) -> list[Prediction]:
+def predictions(bundle: Bundle, answers: Sequence[NativeAnswer]) -> list[Prediction]:
     """The answers for the golden stream, as the Python runtime gives them."""
-    labels = prepared.bundle.labels
+    multi_label = bundle.manifest.scores == "sigmoid"
     return [
         Prediction(
             answer.frame,
             np.array([np.nan if v is None else v for v in answer.logits], np.float32),
-            labels,
-            prepared.bundle.manifest.scores == "sigmoid",
+            bundle.labels,
+            multi_label,
         )
-        for answer in run.answers
+        for answer in answers
     ]
 
 
@@ -86,14 +90,27 @@ def check_parity(prepared: Prepared, run: NativeRun) -> float:
     Raises:
         CheckFailed: the error is over the manifest's threshold, or there was no answer.
     """
-    bundle = prepared.bundle
+    label = f"native {run.engine} {prepared.precision}"
+    return check_answers(
+        prepared.bundle, prepared.precision, run.answers, run.frames_per_step, label
+    )
+
+
+def check_answers(
+    bundle: Bundle,
+    precision: str,
+    answers: Sequence[NativeAnswer],
+    frames_per_step: int,
+    label: str,
+) -> float:
+    """What a device answered to the golden stream; see `check_parity`."""
     with np.load(bundle.file(bundle.manifest.golden)) as golden:
         reference = golden["logits"]
     last = len(reference) + bundle.manifest.plan.delay
-    found = [p for p in predictions(prepared, run) if len(reference) == 1 or p.frame < last]
-    answers = fresh(found, run.frames_per_step)
-    label = f"native {run.engine} {prepared.precision}"
-    return error_within_limit(bundle.manifest, prepared.precision, answers, reference, label)
+    found = predictions(bundle, answers)
+    found = [p for p in found if len(reference) == 1 or p.frame < last]
+    kept = fresh(found, frames_per_step)
+    return error_within_limit(bundle.manifest, precision, kept, reference, label)
 
 
 def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None) -> Measurement:
@@ -115,6 +132,7 @@ def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None
         cpu_ms=float(np.median(run.cpu_ms)),
         late_steps=run.late_steps,
         sustained=_sustained(run) if minutes is not None else None,
+        energy=run.energy,
         alone=Alone(
             load_ms=run.load_ms,
             first_step_ms=run.first_step_ms,
@@ -125,12 +143,10 @@ def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None
 
 
 def _sustained(run: NativeRun) -> Sustained:
-    tenth = max(len(run.step_ms) // 10, 1)
-    first, last = np.median(run.step_ms[:tenth]), np.median(run.step_ms[-tenth:])
     # Of a paced run the pauses count, too.
     steps = run.frames_per_step * len(run.step_ms)
     seconds = steps / run.frame_rate if run.frame_rate else sum(run.step_ms) / 1e3
-    return Sustained(seconds=seconds, throttled=float(last / first), temperatures=run.temperatures)
+    return sustained(run.step_ms, seconds, run.temperatures)
 
 
 def _subject(prepared: Prepared, run: NativeRun) -> Subject:

@@ -97,6 +97,24 @@ class Sustained(Record):
     temperatures: tuple[tuple[float, float], ...] = ()
 
 
+class Cold(Record):
+    """Starts in fresh processes; see `Alone`. The first also fills the system's cache."""
+
+    processes: int
+    load_ms: Distribution
+    first_step_ms: Distribution
+
+
+class Energy(Record):
+    """What a step cost, pauses of paced steps included.
+
+    ``rapl`` counts the processor's packages, ``battery`` the whole device while nothing charges it.
+    """
+
+    source: Literal["rapl", "battery"]
+    joules_per_step: float
+
+
 class Measurement(Record):
     """One contestant's result.
 
@@ -104,7 +122,8 @@ class Measurement(Record):
     engine's call alone (of the classic interpreter: with the copies of its tensors).
     `overhead_ms`: the median of their differences. `cpu_ms`: median CPU time of all threads.
     `peak_percent`: MACs per second at the median, of one thread's measured matrix peak.
-    `late_steps`: paced steps that took longer than their frames.
+    `late_steps`: paced steps that took longer than their frames. `energy` is None where the system
+    does not tell.
     """
 
     subject: Subject
@@ -116,6 +135,8 @@ class Measurement(Record):
     peak_percent: float | None = None
     late_steps: int | None = None
     sustained: Sustained | None = None
+    cold: Cold | None = None
+    energy: Energy | None = None
     alone: Alone
 
 

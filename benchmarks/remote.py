@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import datetime
-import platform
+import shlex
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from movinet_edge.benchmarks.device import Device, DeviceLost, DeviceSilent, Facts
-from movinet_edge.benchmarks.machine import tool_versions
-from movinet_edge.benchmarks.native import NativeOptions, build, engine_library, read_run
-from movinet_edge.benchmarks.native_plan import Prepared, prepare
-from movinet_edge.benchmarks.native_record import NativeRun, check_parity, measurement
+from movinet_edge.benchmarks.job import COLD_PROCESSES, Job, Outcome, with_cold_starts
+from movinet_edge.benchmarks.native import NativeOptions
+from movinet_edge.benchmarks.native_job import NativeJob
+from movinet_edge.benchmarks.python_job import PythonJob
 from movinet_edge.benchmarks.record import Report
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput, CheckFailed
@@ -24,22 +24,19 @@ Say = Callable[[str], None]
 
 # A line that breaks once may hold the second time; one that breaks twice is reported.
 TRIES = 2
-# Cross compilers by architecture, as Debian calls them.
-COMPILERS = {"aarch64": "aarch64-linux-gnu-g++", "armv7l": "arm-linux-gnueabihf-g++"}
 
 
 @dataclass(frozen=True)
 class RemoteOptions:
-    """What to run there. `program` and `library` are files here, built for the device.
-
-    Without a program one is built; without a library ours is taken, where the device has our
-    architecture.
-    """
+    """What to run there; see `NativeJob` and `PythonJob`. `cold`: start it again and again."""
 
     native: NativeOptions
     precision: str = "fp32"
     program: Path | None = None
     library: Path | None = None
+    runner: str = "native"
+    python: str = "python3"
+    cold: bool = False
 
 
 def bench_remote(
@@ -57,29 +54,26 @@ def bench_remote(
         BadInput: the device cannot run it, or has no room.
         CheckFailed: it computes wrong numbers, or was lost twice.
     """
-    engine, stop = options.native.engine, stop or threading.Event()
+    stop = stop or threading.Event()
     with tempfile.TemporaryDirectory() as work:
         say(f"{device.name}: asking what it is")
         facts = device.facts()
-        prepared = prepare(bundle, engine, Path(work) / "run", options.precision)
-        program = options.program or _program(facts, Path(work) / "build", say)
-        library = options.library or _library(facts, engine)
+        job = _job(facts, device, bundle, options, Path(work), say)
         for attempt in range(1, TRIES + 1):
             try:
-                run = _once(device, prepared, program, library, options.native, say)
+                outcome = _once(device, job, options.cold, say)
                 break
             except DeviceLost as error:
                 if attempt == TRIES or isinstance(error, DeviceSilent) or stop.is_set():
                     left = f"; {device.left[-1]} may be left on it" if device.left else ""
                     raise DeviceLost(f"{error}{left}") from None
                 say(f"{error}: once more")
-        check_parity(prepared, run)
         return Report(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             machine=facts.machine(device.name),
-            tools={"movinet-edge": tool_versions()["movinet-edge"]},
+            tools=outcome.tools,
             seed=0,
-            measurements=(measurement(prepared, run, options.native.minutes),),
+            measurements=(outcome.measurement,),
             comparisons=(),
         )
 
@@ -113,65 +107,27 @@ def bench_all(
     return reports, [f for f in found if isinstance(f, str)]
 
 
-def _once(
-    device: Device,
-    prepared: Prepared,
-    program: Path,
-    library: Path,
-    options: NativeOptions,
-    say: Say,
-) -> NativeRun:
+def _once(device: Device, job: Job, cold: bool, say: Say) -> Outcome:
     with device.workspace() as place:
-        run = f"{place}/run"
-        device.run(["mkdir", run])
-        files = [(file, f"{run}/{file.name}") for file in sorted(prepared.folder.iterdir())]
-        files += [(file, f"{place}/{file.name}") for file in (program, library)]
-        for file, there in files:
+        folders = {str(PurePosixPath(place, there).parent) for _, there in job.files}
+        device.run(["mkdir", "-p", *sorted(folders)])
+        for file, there in job.files:
             say(f"{device.name}: sending {file.name}")
-            device.push(file, there)
-        device.run(["chmod", "755", f"{place}/{program.name}"])
-        say(f"{device.name}: running")
-        own = options.model_copy(update={"library": f"{place}/{library.name}"})
-        command = [f"{place}/{program.name}", run, *own.words()]
-        done = device.run(command, options.patience(prepared.frames_per_step))
-        # Some engines do not tell their version; the file that was sent does.
-        sent = options.model_copy(update={"library": str(library)})
-        return read_run(done.code, done.out, done.err, sent)
+            device.push(file, f"{place}/{there}")
+        device.run(["chmod", "-R", "755", place])
+        # From there, so that what runs on can be told by its folder, and ended.
+        command = f"cd {shlex.quote(place)} && exec {shlex.join(job.command(place))}"
+        outcomes = []
+        for number in range(COLD_PROCESSES if cold else 1):
+            say(f"{device.name}: running" + (f" for the {number + 1}. time" if number else ""))
+            outcomes.append(job.outcome(device, place, device.shell(command, job.patience)))
+        return with_cold_starts(outcomes) if cold else outcomes[0]
 
 
-def _program(facts: Facts, folder: Path, say: Say) -> Path:
-    """The runner, built for a device.
-
-    Raises:
-        BadInput: nothing here builds for it.
-    """
-    say(f"building the runner for {facts.architecture}")
-    if facts.android:
-        raise BadInput(
-            f"a runner for Android on {facts.abi} needs the NDK; build benchmarks/device with "
-            "its CMake toolchain file and name the program with --program"
-        )
-    if facts.architecture == platform.machine():
-        return build(folder)
-    compiler = COMPILERS.get(facts.architecture)
-    if compiler is None:
-        raise BadInput(
-            f"no compiler for {facts.architecture} is known; build benchmarks/device for it and "
-            "name the program with --program"
-        )
-    return build(folder, compiler)
-
-
-def _library(facts: Facts, engine: str) -> Path:
-    """The engine, where ours runs on the device.
-
-    Raises:
-        BadInput: it does not.
-    """
-    if facts.android or facts.architecture != platform.machine():
-        where = f"Android on {facts.abi}" if facts.android else facts.architecture
-        raise BadInput(
-            f"{engine} for {where} is not here; take its shared library from the "
-            "engine's package for that platform and name it with --library"
-        )
-    return engine_library(engine)  # type: ignore[arg-type]
+def _job(
+    facts: Facts, device: Device, bundle: Bundle, options: RemoteOptions, work: Path, say: Say
+) -> Job:
+    if options.runner == "python":
+        return PythonJob(device, bundle, options.native, options.precision, work, options.python)
+    files = options.program, options.library
+    return NativeJob(facts, bundle, options.native, options.precision, work, *files, say)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from movinet_edge.benchmarks.record import Comparison, Distribution, Spread
+from movinet_edge.benchmarks.record import Comparison, Distribution, Spread, Sustained
 
 Samples = Sequence[float] | np.ndarray
 
@@ -36,6 +36,17 @@ def compare(
         baseline=baseline,
         ratio_of_medians=float(np.median(ours) / np.median(theirs)),
         paired=spread(ours / theirs) if paired else None,
+    )
+
+
+def sustained(
+    step_ms: Sequence[float], seconds: float, temperatures: Sequence[tuple[float, float]]
+) -> Sustained:
+    """What a long run's samples say about throttling."""
+    tenth = max(len(step_ms) // 10, 1)
+    first, last = np.median(step_ms[:tenth]), np.median(step_ms[-tenth:])
+    return Sustained(
+        seconds=seconds, throttled=float(last / first), temperatures=tuple(temperatures)
     )
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from movinet_edge.benchmarks.native import build
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.data.motion import MotionConfig, make_motion
+from movinet_edge.errors import BadInput
 from movinet_edge.export.exporter import ExportOptions, export
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
@@ -56,6 +58,15 @@ def seeded_checkpoint(arch: MoViNetArch, side: int | None = None) -> Checkpoint:
     if side:
         contract = contract.model_copy(update={"height": side, "width": side})
     return Checkpoint(seeded_model(arch), contract)
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The native step runner for this machine."""
+    try:
+        return build(tmp_path_factory.mktemp("native"))
+    except BadInput as error:
+        pytest.skip(f"no native runner: {error}")
 
 
 BundleFactory = Callable[..., Path]

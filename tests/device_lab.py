@@ -68,6 +68,7 @@ grep -q ^sshd: "$root/etc/passwd" || echo 'sshd:x:74:74::/run/sshd:/bin/false' >
 mkdir -p "$root/data/local/tmp" "$root/run/sshd" "$root/device"
 mount -t tmpfs -o "size=${size}m" tmpfs "$root/data/local/tmp"
 cp -r "$shims/." "$root/device"
+[ ! -d "$shims/sensors" ] || mount --bind "$shims/sensors" "$root/sys/class"
 ip link set lo up
 export PATH="/device:$PATH"
 chroot "$root" "$@" &
@@ -249,8 +250,13 @@ def phone(
 
 
 @contextmanager
-def board(lab: Lab, folder: Path, machine: Machine | None = None) -> Iterator[Room]:
-    """An sshd, and in ``folder/bin`` the ssh and scp that reach it as ``board``."""
+def board(
+    lab: Lab, folder: Path, machine: Machine | None = None, sensors: Path | None = None
+) -> Iterator[Room]:
+    """An sshd, and in ``folder/bin`` the ssh and scp that reach it as ``board``.
+
+    `sensors` is what it finds in ``/sys/class``.
+    """
     (folder / "bin").mkdir(parents=True)
     for key in ("host", "user"):
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)])
@@ -277,6 +283,9 @@ def board(lab: Lab, folder: Path, machine: Machine | None = None) -> Iterator[Ro
     root = lab.folder / "ssh"
     libraries = f"LD_LIBRARY_PATH={root / 'usr/lib/x86_64-linux-gnu'}"
     daemon = ["env", libraries, str(root / "usr/sbin/sshd"), "-D", "-e", "-f", str(config)]
+    if sensors is not None:
+        (folder / "shims").mkdir()
+        (folder / "shims/sensors").symlink_to(sensors)
     with room(folder, daemon, machine=machine) as found:
         host = {
             "HostName": "127.0.0.1",
@@ -321,9 +330,17 @@ def android(
 
 
 @pytest.fixture
-def linux(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    """A board that ssh calls ``board``."""
-    with board(lab, tmp_path / "board") as found:
+def linux(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Room]:
+    """A board that ssh calls ``board``; parametrised with the texts of its sensors."""
+    sensors = None
+    if texts := getattr(request, "param", None):
+        sensors = tmp_path / "sensors"
+        for name, text in texts.items():
+            (sensors / name).parent.mkdir(parents=True, exist_ok=True)
+            (sensors / name).write_text(f"{text}\n")
+    with board(lab, tmp_path / "board", sensors=sensors) as found:
         _first_on_path(tmp_path / "board", monkeypatch)
         yield found
 

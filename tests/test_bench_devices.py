@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from movinet_edge.benchmarks.adb import AdbDevice
-from movinet_edge.benchmarks.native import NativeOptions, build
+from movinet_edge.benchmarks.native import NativeOptions
 from movinet_edge.benchmarks.record import Report
 from movinet_edge.benchmarks.remote import RemoteOptions, bench_remote
 from movinet_edge.bundle import Bundle
-from movinet_edge.errors import BadInput
 from tests.commands import Command, Refused
+from tests.debian import script
 from tests.device_lab import SERIALS, Room
 
 STEPS = 4
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("native"))
-    except BadInput as error:
-        pytest.skip(f"no native runner: {error}")
 
 
 def left_on(device: AdbDevice) -> str:
@@ -72,6 +66,56 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     assert measured.sustained is not None
     assert measured.sustained.seconds == pytest.approx(1.2, abs=0.5)
     assert measured.sustained.throttled > 0
+    assert folders_in("/tmp") == before
+
+
+def test_a_board_with_python(
+    linux: Room, call: Command, small_bundle: Path, tmp_path: Path
+) -> None:
+    before = folders_in("/tmp")
+    words = ("--runner", "python", "--python", sys.executable, "--engine", "onnxruntime")
+    where = ("--device", "ssh:board", "--json", tmp_path / "r.json", "--steps", STEPS)
+    code, _, err = call("bench", small_bundle, *where, *words)
+    assert code == 0, err
+    report = Report.model_validate_json((tmp_path / "r.json").read_text())
+    assert report.machine.device == "ssh:board"
+    assert report.tools["numpy"] == np.__version__
+    (measured,) = report.measurements
+    assert measured.subject.label == "python onnxruntime"
+    assert (measured.subject.backend, measured.method.steps) == ("onnxruntime", STEPS)
+    assert 0 < measured.engine_ms.p50 <= measured.step_ms.p50
+    assert measured.alone.load_ms > 0
+    assert folders_in("/tmp") == before
+
+
+def test_a_board_whose_python_is_of_no_use(
+    linux: Room, refused: Refused, small_bundle: Path, tmp_path: Path
+) -> None:
+    where = ("--device", "ssh:board", "--runner", "python", "--engine", "onnxruntime")
+    bare, old = tmp_path / "bare", tmp_path / "old"
+    script(bare, f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    script(old, "#!/bin/sh\necho 3.9\n")
+    for python, says in {
+        "nothing3": "ssh:board has no nothing3 that runs; name one with --python",
+        str(old): "is Python 3.9, older than 3.11; name another with --python",
+        str(bare): "lacks numpy, pydantic, onnxruntime; pip install numpy pydantic onnxruntime",
+    }.items():
+        said = refused("bench", small_bundle, *where, "--python", python)
+        assert says in said
+        assert said.endswith("or leave out --runner python")
+
+
+def test_python_that_fails_there(
+    linux: Room, refused: Refused, small_bundle: Path, tmp_path: Path
+) -> None:
+    """Its last line says why."""
+    before = folders_in("/tmp")
+    python = tmp_path / "python"
+    script(python, f'#!/bin/sh\nulimit -f 0; exec {sys.executable} "$@"\n')
+    where = ("--device", "ssh:board", "--runner", "python", "--engine", "onnxruntime")
+    said = refused("bench", small_bundle, *where, "--python", python)
+    assert said.startswith("onnxruntime does not run on ssh:board: ")
+    assert "too large" in said
     assert folders_in("/tmp") == before
 
 
@@ -124,6 +168,13 @@ def test_a_phone_that_is_pulled_off(
         (("--device", "ssh:x", "--library", "nothing.so"), "there is no file nothing.so"),
         (("--device", "ssh:x", "--minutes", 0), "--minutes"),
         (("--device", "cuda"), "unknown device 'cuda'"),
+        (("--device", "ssh:x", "--python", "python3"), "--python is for --runner python"),
+        (("--device", "ssh:x", "--runner", "python", "--program", "x"), "is for --runner native"),
+        (("--runner", "python"), "--runner is for devices"),
+        (
+            ("--device", "ssh:x", "--runner", "python", "--delegate", "nnapi"),
+            "--runner python has no delegate nnapi; leave it out",
+        ),
         (("--device", "ssh:x", "--against", "a.tflite"), "leave out --against"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from movinet_edge.benchmarks.adb import AdbDevice
 from movinet_edge.benchmarks.device import Device
-from movinet_edge.benchmarks.native import EngineName, build, engine_library
+from movinet_edge.benchmarks.native import LIBRARIES, EngineName, build, engine_library
 from movinet_edge.benchmarks.record import Report
 from movinet_edge.benchmarks.ssh import SshDevice
 from tests.arm64_machine import PYTHON, Machine
@@ -21,6 +21,7 @@ from tests.device_lab import SERIALS, Room
 pytestmark = pytest.mark.arm64
 
 STEPS = 2
+INDEX_NAMES = {engine: names[2] for engine, names in LIBRARIES.items()}
 ENGINES: tuple[EngineName, ...] = ("litert", "onnxruntime")
 
 
@@ -96,3 +97,24 @@ def test_a_board(
     check_facts(device)
     library = engine_library("litert", emulation.site)
     bench(call, bundle, device, tmp_path / "r", "--engine", "litert", "--library", library)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_python_runner(
+    arm64_linux: Room, call: Command, bundle: Path, engine: EngineName, tmp_path: Path
+) -> None:
+    device = SshDevice("board")
+    words = ("--runner", "python", "--engine", engine)
+    report = bench(call, bundle, device, tmp_path / "r", *words)
+    (measured,) = report.measurements
+    assert measured.subject.label == f"python {engine}"
+    assert {"numpy", INDEX_NAMES[engine]} <= set(report.tools)
+    if engine == "litert":
+        assert measured.subject.files[0].fully_accelerated
+
+
+def test_the_python_runner_on_a_phone(
+    arm64_android: Room, call: Command, bundle: Path, tmp_path: Path
+) -> None:
+    words = ("--runner", "python", "--engine", "onnxruntime")
+    bench(call, bundle, AdbDevice(SERIALS[0]), tmp_path / "r", *words)

@@ -54,14 +54,6 @@ def options(engine: EngineName, **more: object) -> NativeOptions:
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return build(tmp_path_factory.mktemp("native"))
-    except BadInput as error:
-        pytest.skip(f"no native runner: {error}")
-
-
-@pytest.fixture(scope="session")
 def fresh(bundles: BundleFactory) -> Path:
     return bundles("movinet-a0-stream", side=SIDE)
 
@@ -120,7 +112,7 @@ def assert_as_python(prepared: Prepared, result: NativeRun) -> None:
     with Stream(bundle, engine, prepared.precision) as stream:
         expected = list(stream.run(frames))
         last = stream.finish()
-    got = predictions(prepared, result)
+    got = predictions(bundle, result.answers)
     delay = bundle.manifest.plan.delay
     assert [p.frame for p in got[: len(expected)]] == [p.frame for p in expected]
     assert len(got) == len(expected) + delay

@@ -7,14 +7,14 @@
 #include <map>
 #include <thread>
 
-namespace {
-
 std::optional<std::string> first_line(const std::string& path) {
     std::ifstream file(path);
     std::string line;
     if (!std::getline(file, line) || line.empty()) return std::nullopt;
     return line;
 }
+
+namespace {
 
 std::string trimmed(const std::string& text) {
     const char* blank = " \t";

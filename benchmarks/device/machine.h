@@ -5,6 +5,9 @@
 
 /** What can be said about the device; nothing where the system does not tell. */
 
+/** Of a file. */
+std::optional<std::string> first_line(const std::string& path);
+
 std::string cpu_name();
 std::string architecture();
 std::string system_name();

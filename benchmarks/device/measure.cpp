@@ -85,6 +85,7 @@ Samples measure(const Plan& plan, Stream& stream, const Pace& pace) {
     samples.warmup = warm_up(feed, stream);
     const double interval = pace.rate > 0 ? feed.seconds_per_step(pace.rate) : 0;
     if (interval > 0) samples.late = 0;
+    PowerMeter meter;
     const auto start = Clock::now();
     const auto end = start + seconds(pace.minutes * 60);
     auto due = start, reading = start;
@@ -92,6 +93,7 @@ Samples measure(const Plan& plan, Stream& stream, const Pace& pace) {
         return pace.minutes > 0 ? Clock::now() < end : samples.step_ms.size() < pace.steps;
     };
     while (more()) {
+        meter.look();
         if (pace.minutes > 0 && Clock::now() >= reading) {
             if (const auto celsius = temperature())
                 samples.temperatures.push_back({ms_since(start) / 1e3, *celsius});
@@ -104,5 +106,6 @@ Samples measure(const Plan& plan, Stream& stream, const Pace& pace) {
         // A camera does not wait: after a late step the next frame is the newest one.
         due = late ? Clock::now() : due + seconds(interval);
     }
+    samples.energy = meter.used();
     return samples;
 }

@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "power.h"
 #include "stream.h"
 
 struct Golden {
@@ -34,6 +35,7 @@ struct Samples {
     std::vector<double> step_ms, engine_ms, cpu_ms;  // one per step
     std::optional<size_t> late;                      // paced steps longer than their frames last
     std::vector<Temperature> temperatures;           // over a sustained run
+    std::optional<PowerMeter::Energy> energy;        // of all steps
 };
 
 /** Warms up and times steps, over the golden frames again and again. */

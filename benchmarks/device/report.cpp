@@ -33,7 +33,14 @@ void print_samples(Json& json, const Samples& samples) {
     json.key("temperatures").open('[');
     for (const Temperature& reading : samples.temperatures)
         json.value(std::vector<double>{reading.seconds, reading.celsius});
-    json.close(']');
+    json.close(']').key("energy");
+    if (!samples.energy) {
+        json.value(std::optional<double>());
+        return;
+    }
+    const auto steps = static_cast<double>(samples.step_ms.size());
+    json.open('{').field("source", samples.energy->source);
+    json.field("joules_per_step", samples.energy->joules / steps).close('}');
 }
 
 }  // namespace

@@ -26,6 +26,11 @@ class Delegate(StrEnum):
     gpu = "gpu"
 
 
+class Runner(StrEnum):
+    native = "native"
+    python = "python"
+
+
 def bench(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip.")],
     device: Annotated[
@@ -65,6 +70,20 @@ def bench(
             min=0.001,
             help="On a device: go on for so long, with its temperature.",
             show_default=False,
+        ),
+    ] = None,
+    runner: Annotated[
+        Runner | None,
+        typer.Option(
+            help="Of a device: the native step runner (the default), or this runtime by the "
+            "device's own Python.",
+            show_default=False,
+        ),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM", help="Of --runner python; default: python3.", show_default=False
         ),
     ] = None,
     program: Annotated[
@@ -127,11 +146,15 @@ def bench(
         if rate is not None and steps is None:
             steps = math.ceil(host.PACED_SECONDS * rate)
         native = {"delegate": chosen, "steps": steps, "minutes": minutes, "rate": rate}
-        options = remote_options(backend or (), threads or (), named, program, library, **native)
+        ran_by = (runner or Runner.native).value
+        options = remote_options(
+            backend or (), threads or (), named, program, library, native, ran_by, python
+        )
         reports, failures = bench_devices(device, path, options, json_file)
     else:
         there: dict[str, object] = {"--delegate": delegate, "--minutes": minutes}
         there |= {"--program": program, "--library": library, "--precision": precision}
+        there |= {"--runner": runner, "--python": python}
         for name, value in there.items():
             if value is not None:
                 raise BadInput(f"{name} is for devices; add --device, or leave it out")

@@ -9,7 +9,7 @@ from movinet_edge.benchmarks.native import EngineName, NativeOptions
 from movinet_edge.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from movinet_edge.benchmarks.record import Report
     from movinet_edge.benchmarks.remote import RemoteOptions
@@ -23,15 +23,28 @@ def remote_options(
     precision: str | None,
     program: Path | None,
     library: Path | None,
-    **native: object,
+    native: Mapping[str, object],
+    runner: str = "native",
+    python: str | None = None,
+    cold: bool = False,
 ) -> RemoteOptions:
     """What the command line says, as the runner takes it.
 
     Raises:
-        BadInput: more than one engine or thread count, or a file that is not there.
+        BadInput: more than one engine or thread count, a file that is not there, or what only the
+            other runner takes.
     """
+    from movinet_edge.benchmarks.python_job import backend_for
     from movinet_edge.benchmarks.remote import RemoteOptions
 
+    own: dict[str, dict[str, object]] = {
+        "native": {"--program": program, "--library": library},
+        "python": {"--python": python},
+    }
+    for kind, files in own.items():
+        for name, value in files.items():
+            if value is not None and kind != runner:
+                raise BadInput(f"{name} is for --runner {kind}; add that, or leave it out")
     (engine, *more), (count, *counts) = engines or ENGINES[:1], threads or (1,)
     if more or counts:
         raise BadInput("a device runs one --engine with one --threads at a time; give one of each")
@@ -42,7 +55,11 @@ def remote_options(
             raise BadInput(f"there is no file {file} to send to the device")
     given = {name: value for name, value in native.items() if value is not None}
     options = NativeOptions.model_validate({"engine": engine, "threads": count} | given)
-    return RemoteOptions(options, precision or "fp32", program, library)
+    if runner == "python":
+        backend_for(options)
+    return RemoteOptions(
+        options, precision or "fp32", program, library, runner, python or "python3", cold
+    )
 
 
 def bench_devices(
