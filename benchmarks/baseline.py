@@ -72,10 +72,11 @@ def _what(measured: Measurement) -> tuple[object, ...]:
     """What makes two measurements comparable; file names and labels may change."""
     subject, method = measured.subject, measured.method
     forms = tuple(file.form for file in subject.files)
-    how = method.threads, method.mode
+    lasting = measured.sustained is not None
+    how = method.threads, method.mode, lasting, measured.cold is not None
     return subject.kind, subject.bundle, subject.backend, subject.precision, forms, *how
 
 
 def _effort(measured: Measurement, report: Report) -> float:
     """The step in 10^6 multiply-accumulates of the reference kernel, or in ms without one."""
-    return measured.step_ms.p10 * (report.machine.sgemm_gmacs or 1.0)
+    return measured.latency_ms.p10 * (report.machine.sgemm_gmacs or 1.0)

@@ -1,17 +1,26 @@
-"""Contestants from a bundle: `Stream.step` on a backend, after it was shown to be right."""
+"""Contestants from a bundle: `Stream.step` on our backends and peers', after a check of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from movinet_edge.benchmarks.contestant import EngineClock, Entry, TimedEngine
 from movinet_edge.benchmarks.facts import delegate_partitions
+from movinet_edge.benchmarks.peer_engines import loaded_file, peer_named
 from movinet_edge.benchmarks.record import GraphFile, Subject
-from movinet_edge.bundle import MANIFEST, Bundle, Graph, Manifest, sha256_of
+from movinet_edge.bundle import (
+    MANIFEST,
+    Bundle,
+    FormatName,
+    Graph,
+    Manifest,
+    ModelFile,
+    Plan,
+    sha256_of,
+)
 from movinet_edge.errors import CheckFailed
-from movinet_edge.runtime.engines import backend_named
 from movinet_edge.runtime.graph import GraphRunner
 from movinet_edge.runtime.stream import Prediction, Stream
 
@@ -22,7 +31,8 @@ class BundleContestant:
     def __init__(self, entry: Entry, bundle: Bundle | None = None):
         self.entry = entry
         self.clock = EngineClock()
-        self.stream = Stream(bundle or entry.path, entry.way, entry.precision, entry.threads)
+        backend = peer_named(entry.way, entry.made) if entry.same_weights else entry.way
+        self.stream = Stream(bundle or entry.path, backend, entry.precision, entry.threads)
         for runner in self.stream.graphs.values():
             runner.engine = TimedEngine(runner.engine, self.clock)
         manifest = self.stream.bundle.manifest
@@ -46,7 +56,7 @@ class BundleContestant:
         return Subject(
             label=self.entry.label,
             name=self.entry.name,
-            kind="bundle",
+            kind=self.entry.kind,
             bundle=bundle.manifest.name,
             manifest_sha256=sha256_of(bundle.root / MANIFEST),
             backend=self.stream.backend.name,
@@ -56,47 +66,73 @@ class BundleContestant:
             files=tuple(self._describe_file(runner) for runner in runners),
             frames_per_step=self.frames_per_step,
             macs_per_step=macs_per_step(bundle.manifest, self.frames_per_step),
+            bytes_per_step=bytes_per_step(
+                bundle.manifest,
+                {name: runner.file for name, runner in self.stream.graphs.items()},
+                self.frames_per_step,
+            ),
             state_bytes=sum(runner.state_bytes for runner in runners),
         )
 
     def _describe_file(self, runner: GraphRunner) -> GraphFile:
         backend, file = self.stream.backend, runner.file
+        path, sha256 = loaded_file(backend, self.stream.bundle, file)
         engine = runner.engine
         inner = engine.inner if isinstance(engine, TimedEngine) else engine
         partitions = None
         if file.format == "tflite":
-            path = self.stream.bundle.file(file)
             partitions = delegate_partitions(path, backend.needs, self.entry.threads)
         return GraphFile(
             graph=runner.graph.name,
             form=runner.graph.form,
-            file=file.path,
-            sha256=file.sha256,
-            bytes=file.bytes,
+            file=path.name,
+            sha256=sha256,
+            bytes=path.stat().st_size,
             delegate="XNNPACK" if partitions else None,
             partitions=partitions,
             fully_accelerated=getattr(inner, "fully_accelerated", None),
         )
 
 
-def precisions(manifest: Manifest, backend: str) -> list[str]:
-    """The precisions in which every graph of a bundle has a file for a backend."""
-    format = backend_named(backend).format
+def precisions(manifest: Manifest, fmt: FormatName) -> list[str]:
+    """The precisions in which every graph of a bundle has a file of a format."""
 
     def held(graph: Graph) -> list[str]:
-        return [f.precision for f in graph.files if f.format == format]
+        return [f.precision for f in graph.files if f.format == fmt]
 
-    planned = [manifest.graph(step.graph) for step in manifest.plan_for(format).steps]
+    planned = [manifest.graph(step.graph) for step in manifest.plan_for(fmt).steps]
     first, *others = planned
     return [p for p in held(first) if all(p in held(graph) for graph in others)]
 
 
 def macs_per_step(manifest: Manifest, frames_per_step: int) -> float:
     """Multiply-accumulates of a step, averaged over the plan where graphs run now and then."""
+    return _per_step(manifest.plan, manifest, frames_per_step, lambda graph: graph.macs)
+
+
+def bytes_per_step(
+    manifest: Manifest, files: Mapping[str, ModelFile], frames_per_step: int
+) -> float:
+    """Bytes that a step reads and writes of weights and tensors, averaged as `macs_per_step`.
+
+    `files` are by the names of their graphs. What engines keep between two layers is not in it.
+    """
+
+    def moved(graph: Graph) -> int:
+        file = files[graph.name]
+        return file.bytes + sum(spec.nbytes for spec in (*file.inputs, *file.outputs))
+
+    plan = manifest.plan_for(next(iter(files.values())).format)
+    return _per_step(plan, manifest, frames_per_step, moved)
+
+
+def _per_step(
+    plan: Plan, manifest: Manifest, frames_per_step: int, cost: Callable[[Graph], int]
+) -> float:
     total = 0.0
-    for planned in manifest.plan.steps:
+    for planned in plan.steps:
         graph = manifest.graph(planned.graph)
-        total += graph.macs * frames_per_step / (planned.every * graph.frames)
+        total += cost(graph) * frames_per_step / (planned.every * graph.frames)
     return total
 
 

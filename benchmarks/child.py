@@ -1,6 +1,6 @@
 """What must be measured in a process of its own; run with ``python -m``, answers in JSON.
 
-Both ends are here: `measure_alone` and `measure_sgemm` start the process, `main` is inside it.
+Both ends are here: `measure_alone` and its like start the process, `main` is inside it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from movinet_edge.child import run_module
 from movinet_edge.errors import CheckFailed
 
+if TYPE_CHECKING:
+    from movinet_edge.benchmarks.record import Peaks
+    from movinet_edge.benchmarks.timing import Timed
+
 MODULE = "movinet_edge.benchmarks.child"
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
-SGEMM_SIZE = 768
-SGEMM_SECONDS = 1.0
 LIMIT_SECONDS = 900
 
 
@@ -30,9 +32,32 @@ def measure_alone(entry_json: str, steps: int) -> dict[str, Any]:
     return _ask({}, "alone", entry_json, str(steps))
 
 
-def measure_sgemm() -> float:
-    """10^9 float32 multiply-accumulates per second of numpy's matrix product on one thread."""
-    return float(_ask(dict.fromkeys(ONE_THREAD, "1"), "sgemm")["gmacs"])
+def measure_cold(entry_json: str) -> dict[str, float]:
+    """``load_ms`` of a contestant, ``first_step_ms``, and that step's ``engine_ms``, ``cpu_ms``.
+
+    Raises:
+        CheckFailed: the process ended badly.
+    """
+    return _ask({}, "cold", entry_json)
+
+
+def try_out(entry_json: str) -> str | None:
+    """Why another engine cannot run a bundle, crashes included; None if it can.
+
+    Where it needs a file of its own, that is written.
+    """
+    try:
+        reason: str | None = _ask({}, "trial", entry_json)["reason"]
+    except CheckFailed as error:
+        return str(error)
+    return reason
+
+
+def measure_peaks() -> Peaks:
+    """What one thread of this machine can do at most."""
+    from movinet_edge.benchmarks.record import Peaks
+
+    return Peaks.model_validate(_ask(dict.fromkeys(ONE_THREAD, "1"), "peaks"))
 
 
 def _ask(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
@@ -50,53 +75,89 @@ def _ask(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
     return answer
 
 
-def sgemm() -> dict[str, float]:
-    """The best of many products of two square matrices."""
-    import numpy as np
+def peaks() -> dict[str, float | None]:
+    """The fields of `Peaks`."""
+    from movinet_edge.benchmarks.peaks import measured
 
-    size = SGEMM_SIZE
-    a, b = np.random.default_rng(0).random((2, size, size), np.float32)
-    out = np.empty_like(a)
-    best, end = float("inf"), time.perf_counter() + SGEMM_SECONDS
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        np.matmul(a, b, out=out)
-        best = min(best, time.perf_counter() - start)
-    return {"gmacs": size**3 / best / 1e9}
+    return measured()
+
+
+def trial(entry_json: str) -> dict[str, str | None]:
+    """Convert what the engine cannot read, load it, and compare its answers."""
+    from movinet_edge.benchmarks.bundled import BundleContestant, check_parity
+    from movinet_edge.benchmarks.contestant import Entry
+    from movinet_edge.benchmarks.facts import first_line
+    from movinet_edge.benchmarks.peer_engines import converted
+    from movinet_edge.bundle import Bundle
+
+    entry = Entry.model_validate_json(entry_json)
+    bundle = Bundle(entry.path)
+    try:
+        converted(bundle, entry.way, entry.precision, entry.made)
+        check_parity(BundleContestant(entry, bundle))
+    except Exception as error:  # engines and converters share no exception
+        return {"reason": first_line(error)}
+    return {"reason": None}
+
+
+def cold(entry_json: str) -> dict[str, float]:
+    """Load and step once."""
+    timed, load, _ = _loaded(entry_json)
+    first = timed.one(0)
+    return {
+        "load_ms": load,
+        "first_step_ms": first,
+        "engine_ms": timed.engine[0],
+        "cpu_ms": timed.cpu[0],
+    }
 
 
 def alone(entry_json: str, steps: int) -> dict[str, float | None]:
     """Load, time the first step, make the rest, and see how large the process became."""
-    import numpy as np
-
-    from movinet_edge.benchmarks.contestant import Entry, clips
-    from movinet_edge.benchmarks.line_up import start
     from movinet_edge.benchmarks.machine import memory_mb
 
-    entry = Entry.model_validate_json(entry_json)
-    base = memory_mb("VmRSS")
-    begin = time.perf_counter()
-    contestant = start(entry)
-    loaded = time.perf_counter()
-    # Few frames: they should not show beside the model.
-    frames = np.random.default_rng(0).integers(0, 256, (2, *contestant.frame_size, 3), np.uint8)
-    fed = clips(frames, contestant.frames_per_step)
-    first = time.perf_counter()
-    contestant.step(fed[0])
-    stepped = time.perf_counter()
+    timed, load, base = _loaded(entry_json)
+    first = timed.one(0)
     for number in range(1, steps):
-        contestant.step(fed[number % len(fed)])
+        timed.one(number)
     return {
-        "load_ms": (loaded - begin) * 1e3,
-        "first_step_ms": (stepped - first) * 1e3,
+        "load_ms": load,
+        "first_step_ms": first,
         "base_memory_mb": base,
         "peak_memory_mb": memory_mb("VmHWM"),
     }
 
 
+def _loaded(entry_json: str) -> tuple[Timed, float, float | None]:
+    """A contestant with frames to step on, how long it took to load, and the memory before."""
+    import numpy as np
+
+    from movinet_edge.benchmarks.contestant import Entry, clips
+    from movinet_edge.benchmarks.line_up import start
+    from movinet_edge.benchmarks.machine import memory_mb
+    from movinet_edge.benchmarks.timing import Timed
+
+    entry = Entry.model_validate_json(entry_json)
+    base = memory_mb("VmRSS")
+    begin = time.perf_counter()
+    contestant = start(entry)
+    load = (time.perf_counter() - begin) * 1e3
+    # Few frames: they should not show beside the model.
+    frames = np.random.default_rng(0).integers(0, 256, (2, *contestant.frame_size, 3), np.uint8)
+    return Timed(contestant, clips(frames, contestant.frames_per_step)), load, base
+
+
 def main(arguments: list[str]) -> None:
     """Answer one question on the last line of stdout."""
-    answer = sgemm() if arguments[0] == "sgemm" else alone(arguments[1], int(arguments[2]))
+    match arguments:
+        case ["trial", entry]:
+            answer: dict[str, Any] = trial(entry)
+        case ["cold", entry]:
+            answer = cold(entry)
+        case ["alone", entry, steps]:
+            answer = alone(entry, int(steps))
+        case _:
+            answer = peaks()
     print(json.dumps(answer), flush=True)
 
 

@@ -19,7 +19,9 @@ from movinet_edge.runtime.preprocess import resize
 class Entry(Record):
     """How to start a contestant; travels as JSON to the process that measures it alone.
 
-    `way` is a backend of the runtime, or for a peer one of `peers.WAYS`. `label` is unique.
+    `way` is a backend of the runtime, for a model file of somebody else's one of `peers.WAYS`, and
+    for another engine on the bundle's weights one of `peer_engines.PEERS`, whose own files lie in
+    the folder `made`. `label` is unique.
     """
 
     label: str
@@ -30,6 +32,12 @@ class Entry(Record):
     precision: str = "fp32"
     threads: int = 1
     wiring: Wiring | None = None
+    made: Path | None = None
+
+    @property
+    def same_weights(self) -> bool:
+        """Whether this is another engine on the bundle's weights."""
+        return self.kind == "peer" and self.wiring is None
 
 
 class Contestant(Protocol):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from movinet_edge.benchmarks.device import Device, Done
-from movinet_edge.benchmarks.record import Cold, Measurement
-from movinet_edge.benchmarks.stats import distribution
+from movinet_edge.benchmarks.record import Measurement
+from movinet_edge.benchmarks.stats import cold_starts
 
 COLD_PROCESSES = 10
 
@@ -50,10 +50,6 @@ class Job(ABC):
 def with_cold_starts(outcomes: Sequence[Outcome]) -> Outcome:
     """The first of several runs, each in a process of its own, with the cold starts of all."""
     alone = [outcome.measurement.alone for outcome in outcomes]
-    cold = Cold(
-        processes=len(alone),
-        load_ms=distribution([one.load_ms for one in alone]),
-        first_step_ms=distribution([one.first_step_ms for one in alone]),
-    )
+    cold = cold_starts([one.load_ms for one in alone], [one.first_step_ms for one in alone])
     first = outcomes[0]
     return Outcome(first.measurement.model_copy(update={"cold": cold}), first.tools)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from movinet_edge.benchmarks.bundled import BundleContestant, precisions
 from movinet_edge.benchmarks.contestant import Contestant, Entry
+from movinet_edge.benchmarks.peer_engines import PEERS
 from movinet_edge.benchmarks.peers import WAYS, BoundPeer, InterpreterPeer, read_wiring, ways_of
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
-from movinet_edge.runtime.engines import backend_named, usable_backends
+from movinet_edge.runtime.engines import BACKENDS, backend_named, usable_backends
 
 REFERENCE = "torch"  # slow, and no engine to ship: takes part only when named
 
@@ -27,7 +28,7 @@ def bundle_entries(
     entries = []
     for name in _backends(bundle, backends):
         # A backend without files is tried in the default precision: the runtime says what lacks.
-        for precision in precisions(bundle.manifest, name) or ["fp32"]:
+        for precision in precisions(bundle.manifest, BACKENDS[name].format) or ["fp32"]:
             shown = f"{prefix}{name}" + ("" if precision == "fp32" else f" {precision}")
             entries += [
                 Entry(
@@ -67,6 +68,43 @@ def peer_entries(path: Path, threads: Sequence[int]) -> list[Entry]:
     ]
 
 
+def engine_entries(
+    bundle: Bundle, threads: Sequence[int], made: Path, known: Sequence[Entry]
+) -> tuple[list[Entry], list[str]]:
+    """Other engines on the bundle's weights, and notes of those that lack an installation or file.
+
+    Args:
+        made: the folder for the files of those that do not read the bundle's.
+        known: who takes part already; none of them does so twice.
+    """
+    entries, notes = [], []
+    for peer in PEERS.values():
+        if any(e.kind == "bundle" and BACKENDS[e.way].factory == peer.factory for e in known):
+            continue
+        held = precisions(bundle.manifest, peer.format)
+        if not peer.installed:
+            notes.append(f"{peer.title} is not installed; {peer.advice}")
+        elif not held:
+            advice = f"export it with --format {peer.format}"
+            notes.append(f"{peer.title} was left out: the bundle has no {peer.format}; {advice}")
+        for precision in held if peer.installed else ():
+            name = peer.title + ("" if precision == "fp32" else f" {precision}")
+            entries += [
+                Entry(
+                    label=name,
+                    name=name,
+                    kind="peer",
+                    path=bundle.path,
+                    way=peer.name,
+                    precision=precision,
+                    threads=count,
+                    made=made,
+                )
+                for count in threads
+            ]
+    return entries, notes
+
+
 def is_bundle(path: Path) -> bool:
     """Whether `path` is to be opened as a bundle rather than as a model file."""
     # By name only: a .tflite with metadata is, to its last bytes, also a zip.
@@ -96,7 +134,7 @@ def start(entry: Entry, bundle: Bundle | None = None) -> Contestant:
     Raises:
         BadInput: it cannot be loaded.
     """
-    if entry.kind == "bundle":
+    if entry.wiring is None:
         return BundleContestant(entry, bundle)
     return InterpreterPeer(entry) if entry.way == "interpreter" else BoundPeer(entry)
 
@@ -112,4 +150,5 @@ def _backends(bundle: Bundle, named: Sequence[str]) -> list[str]:
             "or 'movinet-edge[onnxruntime]'"
         )
     # An engine can be there for a format that only some graphs of the bundle have.
-    return [name for name in usable if precisions(bundle.manifest, name)] or usable[:1]
+    held = [name for name in usable if precisions(bundle.manifest, BACKENDS[name].format)]
+    return held or usable[:1]

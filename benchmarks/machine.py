@@ -8,17 +8,20 @@ import platform
 from pathlib import Path
 
 from movinet_edge import __version__
-from movinet_edge.benchmarks.record import Machine
+from movinet_edge.benchmarks.record import Machine, Peaks
 
 PROC = Path("/proc")
 SYS = Path("/sys")
 # In order of how well they name a processor; ARM boards lack the first.
 CPU_KEYS = ("model name", "Model", "Hardware", "cpu model")
-TOOLS = ("numpy", "ai-edge-litert", "onnxruntime", "tflite-runtime", "torch")
+TOOLS = (
+    *("numpy", "ai-edge-litert", "onnxruntime", "tflite-runtime", "torch"),
+    *("openvino", "MNN", "executorch"),
+)
 
 
-def describe_machine(sgemm_gmacs: float) -> Machine:
-    """The machine as it is now; `sgemm_gmacs` is measured elsewhere."""
+def describe_machine(peaks: Peaks | None) -> Machine:
+    """The machine as it is now; `peaks` are measured elsewhere, if they are."""
     return Machine(
         cpu=cpu_name(_read(PROC / "cpuinfo") or "", platform.processor() or platform.machine()),
         architecture=platform.machine(),
@@ -27,7 +30,7 @@ def describe_machine(sgemm_gmacs: float) -> Machine:
         temperature_c=temperature(SYS / "class/thermal"),
         os=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        sgemm_gmacs=sgemm_gmacs,
+        **(peaks or Peaks()).model_dump(),
     )
 
 

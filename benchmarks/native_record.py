@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from movinet_edge.benchmarks.bundled import error_within_limit, fresh, macs_per_step
+from movinet_edge.benchmarks.bundled import (
+    bytes_per_step,
+    error_within_limit,
+    fresh,
+    macs_per_step,
+)
 from movinet_edge.benchmarks.native_plan import Prepared
 from movinet_edge.benchmarks.record import (
     Alone,
@@ -179,5 +184,6 @@ def _subject(prepared: Prepared, run: NativeRun) -> Subject:
         ),
         frames_per_step=run.frames_per_step,
         macs_per_step=macs_per_step(manifest, run.frames_per_step),
+        bytes_per_step=bytes_per_step(manifest, files, run.frames_per_step),
         state_bytes=sum(manifest.graph(name).state_bytes(file) for name, file in files.items()),
     )

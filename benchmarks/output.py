@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from movinet_edge.benchmarks.record import Machine, Measurement, Report
+from movinet_edge.benchmarks.roofline import Roofline, roofline
 from movinet_edge.files import text_file
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NUMBERS = ("thr", "p50", "p90", "p99", "cpu", "over", "ratio", "parts", "MB")
+NUMBERS = (
+    *("thr", "p50", "p90", "p99", "cpu", "over", "ratio"),
+    *("peak", "arith", "bytes", "parts", "MB"),
+)
+DASH = "-"
 
 
 def table(report: Report) -> Table:
@@ -21,7 +26,7 @@ def table(report: Report) -> Table:
     from rich import box
     from rich.table import Table
 
-    # Where steps were interleaved the pairs say more: other load hits both of a pair alike.
+    # Where contestants took turns the pairs say more: other load hits both of a pair alike.
     ratios = {
         c.label: c.paired.p50 if c.paired is not None else c.ratio_of_medians
         for c in report.comparisons
@@ -34,26 +39,28 @@ def table(report: Report) -> Table:
         pad_edge=False,
     )
     made.add_column("backend", overflow="fold")
-    made.add_column("form", no_wrap=True)
     for title in NUMBERS:
         made.add_column(title, justify="right", no_wrap=True)
     for measured in report.measurements:
-        made.add_row(*_row(measured, ratios.get(measured.subject.label)))
+        limits = roofline(measured, report.machine)
+        made.add_row(*_row(measured, ratios.get(measured.subject.label), limits))
     return made
 
 
 def caption(report: Report) -> str:
     """What the columns mean, and against whom."""
-    first = report.measurements[0].method
-    mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back"
-    mode += ", interleaved" if first.interleaved else ""
     text = (
-        f"ms per step, {first.steps} steps {mode}; over: what is added to the engine's call; "
-        "parts: delegate partitions, * all accelerated; MB: peak memory"
+        f"{how(report)}; over: what is added to the engine's call; peak: of the matrix peak; "
+        "arith, bytes: times the least that MACs and bytes take; parts: delegate partitions, * all "
+        "accelerated; MB: peak memory"
     )
     if report.comparisons:
         kind = "median ratio" if report.comparisons[0].paired is not None else "ratio of medians"
         text += f"; {kind} per frame to {report.comparisons[0].baseline}"
+    forms = {m.subject.name: forms_of(m) for m in report.measurements}
+    same = set(forms.values())
+    text += f"; form {same.pop()}" if len(same) == 1 else ""
+    text += "".join(f"; {name}: form {form}" for name, form in forms.items() if same)
     clips = {m.subject.name: m.subject.frames_per_step for m in report.measurements}
     text += "".join(f"; {name}: {n} frames a step" for name, n in clips.items() if n > 1)
     graphs = {m.subject.name: len(m.subject.files) for m in report.measurements}
@@ -67,6 +74,25 @@ def caption(report: Report) -> str:
     return text + (f"; {late} steps took longer than their frames" if late else "")
 
 
+def how(report: Report) -> str:
+    """What the times are of, in one line."""
+    first = report.measurements[0].method
+    if first.mode == "cold":
+        return (
+            f"ms from the model's path to its first answer, in {first.steps} fresh processes each"
+        )
+    mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back"
+    turns = f" in {first.rounds} rounds" if first.rounds else ""
+    return f"ms per step, {first.steps} steps {mode}" + (
+        f", interleaved{turns}" if first.interleaved else ""
+    )
+
+
+def forms_of(measured: Measurement) -> str:
+    """The forms of its graphs."""
+    return "+".join(dict.fromkeys(file.form for file in measured.subject.files))
+
+
 def machine_line(machine: Machine) -> str:
     """The machine in one line."""
     parts = [
@@ -78,8 +104,15 @@ def machine_line(machine: Machine) -> str:
         parts.insert(0, f"{machine.device} ({machine.model})" if machine.model else machine.device)
     if machine.python is not None:
         parts.append(f"Python {machine.python}")
-    if machine.sgemm_gmacs is not None:
-        parts.append(f"sgemm {machine.sgemm_gmacs:.1f} GMAC/s per thread")
+    peaks = (
+        ("float", machine.sgemm_gmacs, "GMAC/s"),
+        ("int8", machine.int8_gmacs, "GMAC/s"),
+        ("copy", machine.copy_gb_s, "GB/s"),
+        ("in cache", machine.cache_copy_gb_s, "GB/s"),
+    )
+    told = [f"{name} {value:.1f} {unit}" for name, value, unit in peaks if value is not None]
+    if told:
+        parts.append(f"per thread {', '.join(told)}")
     if machine.governor is not None:
         parts.append(f"governor {machine.governor}")
     if machine.temperature_c is not None:
@@ -87,25 +120,31 @@ def machine_line(machine: Machine) -> str:
     return ", ".join(parts)
 
 
-def _row(measured: Measurement, ratio: float | None) -> list[str]:
-    subject, step, peak = measured.subject, measured.step_ms, measured.alone.peak_memory_mb
+def _row(measured: Measurement, ratio: float | None, limits: Roofline) -> list[str]:
+    shown = measured.latency_ms
     return [
-        subject.name,
-        "+".join(dict.fromkeys(file.form for file in subject.files)),
+        measured.subject.name,
         str(measured.method.threads),
-        *(f"{value:.2f}" for value in (step.p50, step.p90, step.p99, measured.cpu_ms)),
+        *(f"{value:.2f}" for value in (shown.p50, shown.p90, shown.p99, measured.cpu_ms)),
         f"{measured.overhead_ms:.2f}",
-        "-" if ratio is None else f"{ratio:.2f}",
+        _cell(ratio, "{:.2f}"),
+        _cell(limits.peak_percent, "{:.0f}%"),
+        _cell(limits.over_arithmetic, "{:.1f}"),
+        _cell(limits.over_bytes, "{:.1f}"),
         partitions(measured),
-        "-" if peak is None else f"{peak:.0f}",
+        _cell(measured.alone.peak_memory_mb, "{:.0f}"),
     ]
+
+
+def _cell(value: float | None, form: str) -> str:
+    return DASH if value is None else form.format(value)
 
 
 def partitions(measured: Measurement) -> str:
     """How many parts of its graphs a delegate took; a star where that is everything."""
     files = measured.subject.files
     if any(file.partitions is None for file in files):
-        return "-"
+        return DASH
     whole = all(file.fully_accelerated for file in files)
     return str(sum(file.partitions or 0 for file in files)) + ("*" if whole else "")
 

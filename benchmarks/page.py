@@ -10,14 +10,19 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from movinet_edge.benchmarks.output import machine_line, partitions
-from movinet_edge.benchmarks.record import Measurement, Report
+from movinet_edge.benchmarks.output import how, machine_line, partitions
+from movinet_edge.benchmarks.record import Comparison, Machine, Measurement, Report
+from movinet_edge.benchmarks.roofline import roofline
 from movinet_edge.errors import BadInput
 from movinet_edge.files import write_text
 
 HERE = Path(__file__).parent
 TEMPLATE = "page.html.jinja"
-COLUMNS = ("p10", "p50", "p90", "p99", "CPU", "ratio", "of peak", "parts", "MB", "late")
+COLUMNS = (
+    *("p10", "p50", "p90", "p99", "CPU", "ratio (p10–p90)"),
+    *("of peak", "× arithmetic", "× bytes", "parts", "MB", "late"),
+)
+DASH = "–"
 # The plot's frame in the template: left, right, top, bottom.
 FRAME = (50.0, 620.0, 30.0, 250.0)
 
@@ -105,41 +110,58 @@ def write_page(found: Found, path: Path) -> None:
 
 
 def _section(name: str, report: Report) -> dict[str, Any]:
-    longest = max((m.step_ms.p90 for m in report.measurements), default=1.0)
-    ratios = {
-        c.label: c.ratio_of_medians if c.paired is None else c.paired.p50
-        for c in report.comparisons
-    }
+    longest = max((m.latency_ms.p90 for m in report.measurements), default=1.0)
+    compared = {c.label: c for c in report.comparisons}
     device = report.machine.device
     return {
         "title": name if device == "host" else f"{name} on {device}",
         "machine": machine_line(report.machine),
+        "how": how(report),
         "date": report.date,
         "notes": report.notes,
-        "rows": [_row(m, longest, ratios.get(m.subject.label)) for m in report.measurements],
-    }
-
-
-def _row(measured: Measurement, longest: float, ratio: float | None) -> dict[str, Any]:
-    step, alone = measured.step_ms, measured.alone
-    share = 100 / (1.05 * longest)
-    dash = "–"
-    return {
-        "label": measured.subject.label,
-        "left": round(step.p10 * share, 2),
-        "width": round(max((step.p90 - step.p10) * share, 0.3), 2),
-        "middle": round(step.p50 * share, 2),
-        "p50": f"{step.p50:.2f}",
-        "cells": [
-            *(f"{value:.2f}" for value in (step.p10, step.p50, step.p90, step.p99)),
-            f"{measured.cpu_ms:.2f}",
-            dash if ratio is None else f"{ratio:.2f}",
-            dash if measured.peak_percent is None else f"{measured.peak_percent:.0f} %",
-            partitions(measured),
-            dash if alone.peak_memory_mb is None else f"{alone.peak_memory_mb:.0f}",
-            dash if measured.late_steps is None else str(measured.late_steps),
+        "rows": [
+            _row(m, longest, compared.get(m.subject.label), report.machine)
+            for m in report.measurements
         ],
     }
+
+
+def _row(
+    measured: Measurement, longest: float, compared: Comparison | None, machine: Machine
+) -> dict[str, Any]:
+    shown, alone, limits = measured.latency_ms, measured.alone, roofline(measured, machine)
+    share = 100 / (1.05 * longest)
+    return {
+        "label": measured.subject.label,
+        "left": round(shown.p10 * share, 2),
+        "width": round(max((shown.p90 - shown.p10) * share, 0.3), 2),
+        "middle": round(shown.p50 * share, 2),
+        "p50": f"{shown.p50:.2f}",
+        "cells": [
+            *(f"{value:.2f}" for value in (shown.p10, shown.p50, shown.p90, shown.p99)),
+            f"{measured.cpu_ms:.2f}",
+            _ratio(compared),
+            _cell(limits.peak_percent, "{:.0f} %"),
+            _cell(limits.over_arithmetic, "{:.1f}"),
+            _cell(limits.over_bytes, "{:.1f}"),
+            partitions(measured),
+            _cell(alone.peak_memory_mb, "{:.0f}"),
+            _cell(measured.late_steps, "{}"),
+        ],
+    }
+
+
+def _cell(value: float | None, form: str) -> str:
+    return DASH if value is None else form.format(value)
+
+
+def _ratio(compared: Comparison | None) -> str:
+    if compared is None:
+        return DASH
+    paired = compared.paired
+    if paired is None:
+        return f"{compared.ratio_of_medians:.2f}"
+    return f"{paired.p50:.2f} ({paired.p10:.2f}–{paired.p90:.2f})"
 
 
 def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict[str, Any]:
@@ -148,6 +170,8 @@ def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict
     pairs = []
     for one in measured:
         subject = one.subject
+        if one.cold is not None:
+            continue
         found = scores.get((subject.bundle or "", subject.backend, subject.precision or "fp32"))
         if found is not None:
             pairs.append((one, 100 * found.score, found))

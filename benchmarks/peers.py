@@ -127,6 +127,8 @@ class Peer:
             engine=self.engine,
             engine_version=self.version,
             files=(file,),
+            bytes_per_step=file.bytes + self.wiring.nbytes,
+            state_bytes=sum(before.nbytes for before, _ in self.wiring.states),
         )
 
 

@@ -30,7 +30,9 @@ class GraphFile(Record):
 class Subject(Record):
     """What ran. A peer is somebody else's model file, so it has no manifest.
 
-    `macs_per_step` is an average where graphs take turns; `state_bytes` are those of all graphs.
+    `macs_per_step` is an average where graphs take turns, as is `bytes_per_step`: weights, states,
+    frame and answers, each as often as a step reads or writes them. `state_bytes` are those of all
+    graphs.
     """
 
     label: str
@@ -45,18 +47,24 @@ class Subject(Record):
     files: tuple[GraphFile, ...]
     frames_per_step: int = 1
     macs_per_step: float | None = None
+    bytes_per_step: float | None = None
     state_bytes: int | None = None
 
 
 class Method(Record):
-    """How it ran. `interleaved`: every contestant made one step per round, in shuffled order."""
+    """How it ran.
+
+    `interleaved`: in each of the `rounds` every contestant made as many steps, in shuffled order
+    (records without `rounds`: one step a round). ``cold``: each step was the first of a process.
+    """
 
     threads: int
     warmup: int
     steps: int
-    mode: Literal["back-to-back", "paced"]
+    mode: Literal["back-to-back", "paced", "cold"]
     frame_rate: float | None = None
     interleaved: bool
+    rounds: int | None = None
 
 
 class Distribution(Record):
@@ -86,10 +94,11 @@ class Alone(Record):
 
 
 class Sustained(Record):
-    """What became of a device that went on stepping for `seconds`.
+    """What became of a machine that went on stepping for `seconds`.
 
     `throttled`: the median step of the last tenth of the steps over that of the first; above 1 the
-    device slowed down. `temperatures` are pairs of seconds and degrees Celsius, the hottest zone's.
+    machine slowed down. `temperatures` are pairs of seconds and degrees Celsius, of the hottest
+    zone.
     """
 
     seconds: float
@@ -98,11 +107,15 @@ class Sustained(Record):
 
 
 class Cold(Record):
-    """Starts in fresh processes; see `Alone`. The first also fills the system's cache."""
+    """Starts in fresh processes; see `Alone`. The first also fills the system's cache.
+
+    `start_ms`: loading and first step together, from the model's path to its first answer.
+    """
 
     processes: int
     load_ms: Distribution
     first_step_ms: Distribution
+    start_ms: Distribution
 
 
 class Energy(Record):
@@ -121,9 +134,8 @@ class Measurement(Record):
     `step_ms`: a whole step, from the RGB frame to the answer in host memory. `engine_ms`: the
     engine's call alone (of the classic interpreter: with the copies of its tensors).
     `overhead_ms`: the median of their differences. `cpu_ms`: median CPU time of all threads.
-    `peak_percent`: MACs per second at the median, of one thread's measured matrix peak.
     `late_steps`: paced steps that took longer than their frames. `energy` is None where the system
-    does not tell.
+    does not tell. `cold`: with ``mode`` ``cold`` `step_ms` is of its first steps alone.
     """
 
     subject: Subject
@@ -132,16 +144,20 @@ class Measurement(Record):
     engine_ms: Distribution
     overhead_ms: float
     cpu_ms: float
-    peak_percent: float | None = None
     late_steps: int | None = None
     sustained: Sustained | None = None
     cold: Cold | None = None
     energy: Energy | None = None
     alone: Alone
 
+    @property
+    def latency_ms(self) -> Distribution:
+        """What was asked for: that of a step, or of a cold start."""
+        return self.step_ms if self.cold is None else self.cold.start_ms
+
 
 class Spread(Record):
-    """Of the ratios of steps made in the same round."""
+    """Of the ratios of both medians of each round."""
 
     p10: float
     p50: float
@@ -149,7 +165,7 @@ class Spread(Record):
 
 
 class Comparison(Record):
-    """Time per frame of `label` over that of `baseline`; below 1 is faster.
+    """Time per frame (of cold starts: the whole) of `label` over `baseline`'s; below 1 is faster.
 
     `paired` is None where the two did not run interleaved.
     """
@@ -160,11 +176,25 @@ class Comparison(Record):
     paired: Spread | None
 
 
-class Machine(Record):
-    """Where it ran; None is what the system does not tell.
+class Peaks(Record):
+    """What one thread can do at most, where it was measured; see `peaks`.
 
-    `device` is what ``--device`` calls it. `sgemm_gmacs`: 10^9 float32 MACs per second of one
-    thread in numpy's matrix product, where it was measured.
+    `sgemm_gmacs`, `int8_gmacs`: 10^9 MACs per second of a matrix product of float32 and of 8-bit
+    integers. `copy_gb_s`, `cache_copy_gb_s`: 10^9 bytes read and written per second of a copy in
+    memory, and of one within a core's own cache of `cache_bytes`.
+    """
+
+    sgemm_gmacs: float | None = None
+    int8_gmacs: float | None = None
+    copy_gb_s: float | None = None
+    cache_copy_gb_s: float | None = None
+    cache_bytes: int | None = None
+
+
+class Machine(Peaks):
+    """Where it ran, and what it can do; None is what the system does not tell.
+
+    `device` is what ``--device`` calls it.
     """
 
     device: str = "host"
@@ -177,7 +207,6 @@ class Machine(Record):
     temperature_c: float | None
     os: str
     python: str | None = None
-    sgemm_gmacs: float | None = None
 
 
 class Report(Record):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from movinet_edge.benchmarks.charts import chart
-from movinet_edge.benchmarks.child import measure_sgemm
+from movinet_edge.benchmarks.child import measure_peaks
 from movinet_edge.benchmarks.machine import describe_machine, tool_versions
 from movinet_edge.benchmarks.record import Distribution, Machine, Spread
 from movinet_edge.benchmarks.stats import distribution, spread
@@ -112,7 +112,7 @@ def measure(label: str, engine: str, folder: Path) -> StreamedCost:
         error=error,
         state_bytes=states,
         feature_bytes=features,
-        machine=describe_machine(measure_sgemm()),
+        machine=describe_machine(measure_peaks()),
         versions=tool_versions(),
     )
 

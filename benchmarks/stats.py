@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from movinet_edge.benchmarks.record import Comparison, Distribution, Spread, Sustained
+from movinet_edge.benchmarks.record import Cold, Comparison, Distribution, Spread, Sustained
 
 Samples = Sequence[float] | np.ndarray
 
@@ -27,15 +27,34 @@ def spread(ratios: Samples) -> Spread:
 
 
 def compare(
-    label: str, samples: Samples, baseline: str, base_samples: Samples, paired: bool
+    label: str,
+    samples: Samples,
+    baseline: str,
+    base_samples: Samples,
+    paired: bool,
+    per_round: int = 1,
 ) -> Comparison:
-    """`samples` against `base_samples`; `paired` if sample i of both is of the same round."""
+    """`samples` against `base_samples`; `paired` if they are of the same rounds, in order."""
     ours, theirs = np.asarray(samples, np.float64), np.asarray(base_samples, np.float64)
+    rounds = None
+    if paired:
+        a, b = (np.median(values.reshape(-1, per_round), axis=1) for values in (ours, theirs))
+        rounds = spread(a / b)
     return Comparison(
         label=label,
         baseline=baseline,
         ratio_of_medians=float(np.median(ours) / np.median(theirs)),
-        paired=spread(ours / theirs) if paired else None,
+        paired=rounds,
+    )
+
+
+def cold_starts(load_ms: Sequence[float], first_step_ms: Sequence[float]) -> Cold:
+    """What starts in fresh processes took."""
+    return Cold(
+        processes=len(load_ms),
+        load_ms=distribution(load_ms),
+        first_step_ms=distribution(first_step_ms),
+        start_ms=distribution(np.add(load_ms, first_step_ms)),
     )
 
 
@@ -48,8 +67,3 @@ def sustained(
     return Sustained(
         seconds=seconds, throttled=float(last / first), temperatures=tuple(temperatures)
     )
-
-
-def peak_percent(macs: float | None, step_ms: float, peak_gmacs: float) -> float | None:
-    """Percent of `peak_gmacs` (10^9 MAC/s) that `macs` in `step_ms` make."""
-    return None if macs is None else 100 * macs / (step_ms * 1e6) / peak_gmacs

@@ -1,4 +1,4 @@
-"""The clocks: steps of several contestants in turn, or of one at the camera's rate."""
+"""The clocks: steps of several contestants in turn."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import numpy as np
 from movinet_edge.benchmarks.contestant import Contestant, clips
 
 WARMUP = 10
+LEAD = 2
 SETTLE_TRIES = 50
 Say = Callable[[str], None]
 
 
 @dataclass
 class Timed:
-    """A contestant, the frames it is fed, and its samples in ms, one per step."""
+    """A contestant, the frames it is fed, and its samples in ms, one per step.
+
+    Of cold starts the steps are the first ones, and `load` is what came before each.
+    """
 
     contestant: Contestant
     clips: list[list[np.ndarray]]
@@ -28,11 +32,19 @@ class Timed:
     step: list[float] = field(default_factory=list)
     engine: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
 
     @property
     def per_frame(self) -> list[float]:
         """The step samples divided by the frames in a step, ms."""
         return [sample / self.contestant.frames_per_step for sample in self.step]
+
+    @property
+    def compared(self) -> list[float]:
+        """What ratios are made of, ms: a step's time per frame, or a whole cold start."""
+        if not self.load:
+            return self.per_frame
+        return [load + step for load, step in zip(self.load, self.step, strict=True)]
 
     def one(self, number: int) -> float:
         """Time step `number`; returns its duration in ms."""
@@ -66,34 +78,30 @@ def prepare(contestant: Contestant, frames: np.ndarray) -> Timed:
     return timed
 
 
-def interleaved(line_up: Sequence[Timed], steps: int, seed: int, say: Say) -> None:
-    """Every contestant makes one step per round, in an order shuffled anew each round."""
+def interleaved(
+    line_up: Sequence[Timed], steps: int, seed: int, say: Say, per_round: int = 1
+) -> None:
+    """Every contestant makes `per_round` steps a round, in an order shuffled anew each round.
+
+    Turns of several steps begin with `LEAD` that are not timed: the caches are full of the others'
+    weights then. `steps` are whole rounds.
+    """
     order = list(line_up)
     shuffle = random.Random(seed).shuffle
     threaded = any(timed.contestant.entry.threads > 1 for timed in line_up)
+    lead = LEAD if per_round > 1 else 0
     gc.collect()
-    for number in range(steps):
-        if number % max(steps // 4, 1) == 0:
-            say(f"step {number} of {steps}")
+    for first in range(0, steps, per_round):
+        if first % (max(steps // 4 // per_round, 1) * per_round) == 0:
+            say(f"step {first} of {steps}")
         shuffle(order)
         for timed in order:
             if threaded:
                 settle()
-            timed.one(number)
-
-
-def paced(timed: Timed, steps: int, frame_rate: float) -> None:
-    """One step when its frames (`frame_rate` per second) are there, sleeping in between."""
-    interval = timed.contestant.frames_per_step / frame_rate
-    timed.late = 0
-    gc.collect()
-    due = time.perf_counter()
-    for number in range(steps):
-        time.sleep(max(due - time.perf_counter(), 0))
-        late = timed.one(number) > interval * 1e3
-        timed.late += late
-        # A camera does not wait: after a late step the next frame is the newest one.
-        due = time.perf_counter() if late else due + interval
+            for number in range(lead):
+                timed.contestant.step(timed.clips[number % len(timed.clips)])
+            for number in range(first, first + per_round):
+                timed.one(number)
 
 
 def settle() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
 
 from movinet_edge.bundle import Record
 from movinet_edge.errors import BadInput
@@ -22,6 +26,10 @@ class Tensor(Record):
     dtype: str
     zero: int = 0
 
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
 
 class Wiring(Record):
     """`states` pairs each state's input with the output that is its next value."""
@@ -29,6 +37,11 @@ class Wiring(Record):
     frame: Tensor
     states: tuple[tuple[Tensor, Tensor], ...]
     answers: tuple[Tensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """What a step reads and writes."""
+        return sum(t.nbytes for t in (self.frame, *self.answers, *chain(*self.states)))
 
     @property
     def frame_size(self) -> tuple[int, int]:

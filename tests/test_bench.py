@@ -223,7 +223,7 @@ def test_bench_of_a_bundle(a0_bundle: Path, tmp_path: Path) -> None:
     manifest = Bundle(a0_bundle).manifest
     for measured in report.measurements:
         assert measured.subject.macs_per_step == macs_per_step(manifest, 1)
-        assert measured.method.steps == 3
+        assert (measured.method.steps, measured.method.rounds) == (3, 3)
         assert measured.alone.load_ms > 0
         assert measured.overhead_ms > 0
     accelerated = [m.subject.files[0] for m in report.measurements if m.subject.label == "litert"]
@@ -231,7 +231,7 @@ def test_bench_of_a_bundle(a0_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_bench_against_a_bundle_and_a_peer(a0_bundle: Path, onnx_peer: Path) -> None:
-    options = host.Options(["ort"], steps=2, paced=True, against=[onnx_peer, a0_bundle])
+    options = host.Options(["ort"], steps=2, mode="paced", against=[onnx_peer, a0_bundle])
     report = host.bench(a0_bundle, options)
     names = [m.subject.name for m in report.measurements]
     assert names[:2] == ["onnxruntime", "peer (onnxruntime, zero-copy)"]
@@ -259,7 +259,9 @@ def test_wrong_numbers_have_no_latency(a0_bundle: Path, tmp_path: Path) -> None:
         host.Options(threads=[0]),
         host.Options(steps=0),
         host.Options(against=[Path("nowhere.tflite")]),
-        host.Options(["torch"], threads=[1, 2]),
+        host.Options(["onnxruntime"], steps=4, peers=True),
+        host.Options(["onnxruntime"], steps=4, mode="sustained"),
+        host.Options(["onnxruntime"], minutes=1, mode="cold"),
     ],
 )
 def test_bad_options(a0_bundle: Path, options: host.Options) -> None:

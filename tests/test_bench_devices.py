@@ -55,7 +55,7 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     if shutil.which("c++") is None:
         pytest.skip("no native runner: nothing compiles C++ here")
     before = folders_in("/tmp")
-    words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--paced")
+    words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--mode", "paced")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
     code, _, err = call("bench", small_bundle, *where, *words)
     assert code == 0, err

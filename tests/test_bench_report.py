@@ -9,19 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from movinet_edge.benchmarks import host, machine, output, stats
+from movinet_edge.benchmarks import host, machine, output, peaks, stats
 from movinet_edge.benchmarks.contestant import EngineClock, Entry, clips, fit_frames
+from movinet_edge.benchmarks.endurance import Pace, go_on
 from movinet_edge.benchmarks.line_up import with_unique_labels
+from movinet_edge.benchmarks.modes import Schedule
 from movinet_edge.benchmarks.record import (
     Alone,
     GraphFile,
     Machine,
     Measurement,
     Method,
+    Peaks,
     Report,
     Subject,
 )
-from movinet_edge.benchmarks.timing import WARMUP, Timed, interleaved, paced, prepare
+from movinet_edge.benchmarks.roofline import roofline
+from movinet_edge.benchmarks.timing import LEAD, WARMUP, Timed, interleaved, prepare
 from movinet_edge.errors import BadInput, CheckFailed
 
 FILE = GraphFile(graph="step", form="fresh", file="step.tflite", sha256="0", bytes=1, partitions=1)
@@ -56,9 +60,21 @@ def test_ratio_of_pairs_survives_drift() -> None:
     assert stats.compare("a", [1.0], "b", [2.0, 2.0], paired=False).paired is None
 
 
-def test_percent_of_the_peak() -> None:
-    assert stats.peak_percent(50e6, 1.0, 100.0) == pytest.approx(50)
-    assert stats.peak_percent(None, 1.0, 100.0) is None
+def test_ratios_are_of_the_medians_of_rounds() -> None:
+    ours, theirs = [1.0, 9.0, 1.0, 2.0, 2.0, 8.0], [1.0, 1.0, 5.0, 1.0, 7.0, 1.0]
+    found = stats.compare("ours", ours, "theirs", theirs, paired=True, per_round=3)
+    assert found.paired is not None
+    assert found.paired.p50 == pytest.approx(1.5)
+    assert (found.paired.p10, found.paired.p90) == (pytest.approx(1.1), pytest.approx(1.9))
+
+
+def test_cold_starts_add_up() -> None:
+    found = stats.cold_starts([100.0, 90.0], [8.0, 4.0])
+    assert (found.processes, found.start_ms.min, found.start_ms.p99) == (
+        2,
+        94,
+        pytest.approx(107.86),
+    )
 
 
 def test_clips_wrap_and_frames_are_fitted() -> None:
@@ -124,17 +140,42 @@ def test_warm_up_sees_every_assignment(period: int) -> None:
     assert prepare(Counting("a", [], period), FRAMES).warmup == period + WARMUP
 
 
+def test_turns_of_several_steps_begin_untimed() -> None:
+    log: list[str] = []
+    line_up = [Timed(Counting(n, log), clips(FRAMES, 1)) for n in "ab"]
+    interleaved(line_up, 12, 0, lambda _: None, per_round=4)
+    turns = [log[i : i + LEAD + 4] for i in range(0, len(log), LEAD + 4)]
+    assert len(turns) == 6
+    assert all(len(set(turn)) == 1 for turn in turns)
+    assert [len(timed.step) for timed in line_up] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "turns"),
+    [
+        (Schedule(), (200, 20)),
+        (Schedule(steps=3), (3, 1)),
+        (Schedule(steps=3, period=4), (4, 4)),
+        (Schedule(steps=200, period=8), (216, 24)),
+        (Schedule(steps=5, rounds=5, period=16), (80, 16)),
+    ],
+)
+def test_rounds_are_whole_periods_of_the_plan(schedule: Schedule, turns: tuple[int, int]) -> None:
+    assert schedule.turns() == turns
+
+
 def test_paced_steps_are_counted() -> None:
     timed = Timed(Counting("a", []), clips(FRAMES, 1))
-    paced(timed, 4, 500.0)
+    assert go_on(timed, Pace(4, 500.0)).sustained is None
     assert len(timed.step) == 4
     assert timed.late is not None
 
 
-def test_clips_are_compared_per_frame() -> None:
+def test_clips_are_compared_per_frame_and_cold_starts_whole() -> None:
     contestant = Counting("a", [])
     contestant.frames_per_step = 4
-    assert Timed(contestant, [], step=[8.0, 4.0]).per_frame == [2.0, 1.0]
+    assert Timed(contestant, [], step=[8.0, 4.0]).compared == [2.0, 1.0]
+    assert Timed(contestant, [], step=[8.0, 4.0], load=[100.0, 90.0]).compared == [108.0, 94.0]
 
 
 # Records
@@ -169,6 +210,39 @@ def example_report() -> Report:
         measurements=(measurement,),
         comparisons=(stats.compare("x", [1.0, 2.0], "x", [1.0, 2.0], paired=True),),
     )
+
+
+def with_work(precision: str | None = None, threads: int = 1, **work: float) -> Measurement:
+    """A measurement of steps of 1.5 ms that do some work."""
+    (measured,) = example_report().measurements
+    subject = measured.subject.model_copy(update={"precision": precision, **work})
+    method = measured.method.model_copy(update={"threads": threads})
+    return measured.model_copy(update={"subject": subject, "method": method})
+
+
+def test_the_roofline() -> None:
+    known = {"sgemm_gmacs": 100.0, "int8_gmacs": 400.0, "copy_gb_s": 10.0}
+    known |= {"cache_copy_gb_s": 50.0, "cache_bytes": 10**6, "cores": 2}
+    there = example_report().machine.model_copy(update=known)
+    found = roofline(with_work(macs_per_step=75e6, bytes_per_step=15e6), there)
+    assert (found.arithmetic_ms, found.bytes_ms) == (pytest.approx(0.75), pytest.approx(1.5))
+    assert found.peak_percent == pytest.approx(50)
+    assert (found.over_arithmetic, found.over_bytes) == (pytest.approx(2), pytest.approx(1))
+    cached = roofline(with_work(bytes_per_step=1e6), there)
+    assert (cached.peak_percent, cached.over_arithmetic) == (None, None)
+    assert cached.bytes_ms == pytest.approx(0.02)
+    assert roofline(with_work("int8", macs_per_step=75e6), there).over_arithmetic == 8
+    # Two threads have two peaks, and four on two cores no more.
+    for threads in (2, 4):
+        wide = roofline(with_work(threads=threads, macs_per_step=75e6), there)
+        assert wide.over_arithmetic == pytest.approx(4)
+    nothing = roofline(with_work(macs_per_step=75e6, bytes_per_step=15e6), bare(there))
+    assert (nothing.peak_percent, nothing.over_arithmetic, nothing.over_bytes) == (None,) * 3
+
+
+def bare(there: Machine) -> Machine:
+    """The machine, with nothing measured."""
+    return there.model_copy(update=dict.fromkeys(Peaks.model_fields))
 
 
 def test_report_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -227,6 +301,26 @@ def test_cpu_names() -> None:
     assert machine.cpu_name("processor : 0\nmodel name\t: Big One\nmodel name : Other") == "Big One"
     assert machine.cpu_name("Hardware : X9\nModel : Board 5") == "Board 5"
     assert machine.cpu_name("")
+
+
+def test_caches_as_linux_tells_them(tmp_path: Path) -> None:
+    assert peaks.cache_sizes(tmp_path) == {}
+    rows = [("Data", 1, "48K"), ("Instruction", 1, "64K"), ("Unified", 2, "2048K")]
+    for number, row in enumerate([*rows, ("Unified", 3, "32M"), ("Unified", 4, "broken")]):
+        folder = tmp_path / f"index{number}"
+        folder.mkdir()
+        for name, value in zip(("type", "level", "size"), row, strict=True):
+            (folder / name).write_text(f"{value}\n")
+    assert peaks.cache_sizes(tmp_path) == {1: 48 << 10, 2: 2 << 20, 3: 32 << 20}
+
+
+def test_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(peaks, "SECONDS", 0.01)
+    monkeypatch.setattr(peaks, "SIZE", 64)
+    monkeypatch.setattr(peaks, "MEMORY_SHARE", 1 << 14)
+    found = Peaks.model_validate(peaks.measured())
+    assert all(value is not None and value > 0 for value in found.model_dump().values())
 
 
 def test_temperature_of_the_hottest_zone(tmp_path: Path) -> None:

@@ -13,11 +13,17 @@ from movinet_edge.runtime.engines import Buffer, Buffers
 from movinet_edge.streaming.state import CLOCK
 
 
+def use_threads(count: int) -> None:
+    """Give PyTorch `count` threads: it has one number for the process, which engines may share."""
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+
+
 class TorchEngine:
     """Runs a checkpoint eagerly. Its state tensors carry the model's own names and shapes."""
 
     def __init__(self, path: Path, file: ModelFile, threads: int):
-        torch.set_num_threads(threads)
+        self._threads = threads
         self.version = torch.__version__
         model = load_checkpoint(path).model
         self._model = model.as_stream() if any(s.state for s in file.inputs) else model
@@ -39,6 +45,7 @@ class TorchEngine:
         (logits_out,) = (outputs[s.name].array for s in self._file.outputs if s.role == "output")
 
         def run() -> None:
+            use_threads(self._threads)
             with torch.inference_mode():
                 clip = frame.permute(0, 3, 1, 2)[None]
                 state = {n: v if n == CLOCK else v[None] for n, v in state_in.items() if n}

@@ -158,7 +158,7 @@ def from_atze(weights: Weights) -> tuple[Weights, dict[str, Any]]:
     factored = any("conv2d" in key for key in weights)
     converted: Weights = {}
     for key, value in weights.items():
-        name = _atze_name(canonical(key))
+        name = atze_name(key)
         if name is None:
             converted[key] = value  # stays, to be reported as left over
         elif not name.endswith("num_batches_tracked"):
@@ -174,7 +174,9 @@ def from_atze(weights: Weights) -> tuple[Weights, dict[str, Any]]:
     return converted, fields
 
 
-def _atze_name(key: str) -> str | None:
+def atze_name(key: str) -> str | None:
+    """Our name for a key of MoViNet-pytorch of any version; None for what is no weight there."""
+    key = canonical(key)
     block = re.match(r"blocks\.b(\d+)_l(\d+)\.(.+)$", key)
     if block is None:
         for theirs, ours in ATZE_MODULES.items():

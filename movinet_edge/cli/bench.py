@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -14,9 +13,18 @@ from movinet_edge.cli.options import HeldPrecision
 from movinet_edge.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
+    from movinet_edge.benchmarks.host import Options
+    from movinet_edge.benchmarks.modes import Mode
     from movinet_edge.benchmarks.record import Report
 
 MAX_SLOWDOWN = 1.15
+
+
+class ModeName(StrEnum):
+    back_to_back = "back-to-back"
+    paced = "paced"
+    sustained = "sustained"
+    cold = "cold"
 
 
 class Delegate(StrEnum):
@@ -59,16 +67,23 @@ def bench(
         list[int] | None, typer.Option(min=1, help="CPU threads; repeatable; default: 1.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Default: 200; with --paced 5 seconds' worth.")
+        int | None,
+        typer.Option(min=1, help="Default: 200; paced 5 seconds' worth; cold 10 starts."),
     ] = None,
-    paced: Annotated[
-        bool, typer.Option("--paced", help="Step at the camera's rate instead of back to back.")
-    ] = False,
+    mode: Annotated[
+        ModeName | None,
+        typer.Option(
+            help="Steps back to back (the default), paced at the camera's rate, sustained for "
+            "--minutes, or cold: load and first step in a fresh process each time.",
+            show_default=False,
+        ),
+    ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
             min=0.001,
-            help="On a device: go on for so long, with its temperature.",
+            help="How long a sustained run (default: 10) or a paced one goes on, with the "
+            "temperature.",
             show_default=False,
         ),
     ] = None,
@@ -106,6 +121,12 @@ def bench(
         list[Path] | None,
         typer.Option(metavar="FILE", help="A streaming .tflite or .onnx, or a bundle; repeatable."),
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers", help="Compare with every other engine installed here, on the same weights."
+        ),
+    ] = False,
     baseline: Annotated[
         Path | None,
         typer.Option(
@@ -127,44 +148,37 @@ def bench(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")
     ] = None,
 ) -> None:
-    """Check a bundle's backends, then time them in turn, step by step; here or on a device."""
-    from movinet_edge.benchmarks import host, output
+    """Check a bundle's backends, then time them in turn; here or on a device."""
+    from movinet_edge.benchmarks import host
     from movinet_edge.benchmarks.baseline import read_report
-    from movinet_edge.bundle import Bundle
     from movinet_edge.cli.bench_devices import bench_devices, remote_options
-    from movinet_edge.cli.console import progress
 
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
     before = None if baseline is None else read_report(baseline)
-    if device != "host":
-        if against:
-            raise BadInput("peers are compared on the host; leave out --against")
-        named = precision and precision.value
-        chosen = delegate and delegate.value
-        rate = Bundle(path).manifest.preprocessing.frame_rate if paced else None
-        if rate is not None and steps is None:
-            steps = math.ceil(host.PACED_SECONDS * rate)
-        native = {"delegate": chosen, "steps": steps, "minutes": minutes, "rate": rate}
-        ran_by = (runner or Runner.native).value
-        options = remote_options(
-            backend or (), threads or (), named, program, library, native, ran_by, python
-        )
-        reports, failures = bench_devices(device, path, options, json_file)
-    else:
-        there: dict[str, object] = {"--delegate": delegate, "--minutes": minutes}
-        there |= {"--program": program, "--library": library, "--precision": precision}
+    usual = ModeName.back_to_back if minutes is None else ModeName.sustained
+    pace: Mode = (mode or usual).value
+    failures: list[str] = []
+    if device == "host":
+        there: dict[str, object] = {"--delegate": delegate, "--precision": precision}
+        there |= {"--program": program, "--library": library}
         there |= {"--runner": runner, "--python": python}
         for name, value in there.items():
             if value is not None:
                 raise BadInput(f"{name} is for devices; add --device, or leave it out")
-        how = host.Options(backend or (), threads or (1,), steps, paced, against or ())
-        with ExitStack() as stack:
-            write = stack.enter_context(output.report_file(json_file)) if json_file else None
-            with progress("bench") as say:
-                reports, failures = [host.bench(path, how, say)], []
-            if write is not None:
-                write(reports[0])
+        compared = against or (), peers
+        how = host.Options(backend or (), threads or (1,), steps, pace, minutes, *compared)
+        reports = [_on_host(path, how, json_file)]
+    else:
+        if against or peers:
+            raise BadInput("peers are compared on the host; leave out --against and --peers")
+        named, chosen = precision and precision.value, delegate and delegate.value
+        native = {"delegate": chosen, **_device_pace(path, pace, steps, minutes)}
+        ran_by = (runner or Runner.native).value, python, pace == "cold"
+        options = remote_options(
+            backend or (), threads or (), named, program, library, native, *ran_by
+        )
+        reports, failures = bench_devices(device, path, options, json_file)
     for report in reports:
         _show(report)
         if before is not None:
@@ -172,6 +186,42 @@ def bench(
             failures += _compared(report, before, limit)
     if failures:
         raise CheckFailed("; ".join(failures))
+
+
+def _on_host(path: Path, options: Options, json_file: Path | None) -> Report:
+    from movinet_edge.benchmarks import host, output
+    from movinet_edge.cli.console import progress
+
+    with ExitStack() as stack:
+        write = stack.enter_context(output.report_file(json_file)) if json_file else None
+        with progress("bench") as say:
+            report = host.bench(path, options, say)
+        if write is not None:
+            write(report)
+    return report
+
+
+def _device_pace(
+    path: Path, mode: Mode, steps: int | None, minutes: float | None
+) -> dict[str, float | None]:
+    """A mode in the words of the native runner.
+
+    Raises:
+        BadInput: the numbers do not go together.
+    """
+    from movinet_edge.benchmarks.modes import COLD_PROCESSES, PACED_STEPS, Schedule
+    from movinet_edge.bundle import Bundle
+
+    if mode == "cold":
+        if steps is not None:
+            raise BadInput(f"a device starts {COLD_PROCESSES} times; leave out --steps")
+        steps = PACED_STEPS  # whatever it costs, it is not what was asked for
+    rate = Bundle(path).manifest.preprocessing.frame_rate
+    schedule = Schedule(mode, steps, minutes, frame_rate=rate)
+    schedule.check()
+    if mode == "paced" and schedule.going_on is None:
+        steps = schedule.paced_steps()
+    return {"steps": steps, "minutes": schedule.going_on, "rate": schedule.paced_rate}
 
 
 def _compared(report: Report, before: Report, limit: float) -> list[str]:

@@ -64,8 +64,8 @@ class Stream:
 
     Args:
         bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
-        backend: a name of `BACKENDS`; by default the first installed one the bundle has files
-            for.
+        backend: a name of `BACKENDS`, or a backend of your own; by default the first installed
+            one the bundle has files for.
         precision: which of the bundle's precisions to run; by default fp32, or the first it has
             for the backend.
         threads: CPU threads of the engine.
@@ -77,7 +77,7 @@ class Stream:
     def __init__(
         self,
         bundle: str | Path | Bundle,
-        backend: str | None = None,
+        backend: str | Backend | None = None,
         precision: str | None = None,
         threads: int = 1,
     ):
@@ -236,9 +236,9 @@ def _precision(graph: Graph, backend: Backend) -> str:
     return "fp32" if "fp32" in held or not held else held[0]
 
 
-def _choose(bundle: Bundle, name: str | None) -> Backend:
-    if name is not None:
-        return backend_named(name)
+def _choose(bundle: Bundle, named: str | Backend | None) -> Backend:
+    if named is not None:
+        return backend_named(named) if isinstance(named, str) else named
     formats = {file.format for graph in bundle.manifest.graphs for file in graph.files}
     usable = usable_backends(formats)
     if not usable:
