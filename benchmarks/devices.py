@@ -16,7 +16,7 @@ from movinet_edge.benchmarks.ssh import SshDevice
 from movinet_edge.errors import BadInput
 
 HOST, CUDA = "host", "cuda"
-NAMES = f"{HOST}, adb:SERIAL, adb:all or ssh:USER@HOST"
+NAMES = f"{HOST}, {CUDA}, adb:SERIAL, adb:all or ssh:USER@HOST"
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ def _cuda() -> Seen:
 
     if not torch.cuda.is_available():
         return Seen(CUDA, "", "PyTorch finds no GPU")
-    return Seen(
-        CUDA, torch.cuda.get_device_name(), "for train and evaluate; bench has no use for it"
-    )
+    return Seen(CUDA, torch.cuda.get_device_name(), "ready")
 
 
 def remote_devices(name: str) -> list[Device]:

@@ -128,6 +128,15 @@ class Energy(Record):
     joules_per_step: float
 
 
+class Clips(Record):
+    """Whole clips in batches, from bytes on the device to logits there; `batch_ms` of a batch."""
+
+    batch: int
+    frames: int
+    batch_ms: Distribution
+    clips_per_second: float
+
+
 class Measurement(Record):
     """One contestant's result.
 
@@ -148,6 +157,7 @@ class Measurement(Record):
     sustained: Sustained | None = None
     cold: Cold | None = None
     energy: Energy | None = None
+    clips: Clips | None = None
     alone: Alone
 
     @property

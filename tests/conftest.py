@@ -17,11 +17,12 @@ from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
 
 # Fixtures that tests of several files use; pytest finds them here.
+from tests.arm64_devices import arm64_android, arm64_linux, emulation  # noqa: F401
 from tests.arm64_machine import machine  # noqa: F401
 from tests.commands import call, no_temporary_files, refused  # noqa: F401
 from tests.cross_compiler import cross_compiler  # noqa: F401
 from tests.data_sets import tree  # noqa: F401
-from tests.device_lab import android, arm64_android, arm64_linux, emulation, lab, linux  # noqa: F401
+from tests.device_lab import android, lab, linux  # noqa: F401
 from tests.disks import mounted  # noqa: F401
 from tests.ensembles import members  # noqa: F401
 from tests.evaluation import (  # noqa: F401

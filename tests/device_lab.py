@@ -10,11 +10,12 @@ root on Debian.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,11 @@ class Room:
     def kill(self) -> None:
         """End the daemon as a pulled cable would: at once, in the middle of whatever it does."""
         os.kill(int(self.number.read_text()), signal.SIGKILL)
+
+
+def workspaces(names: Iterable[str]) -> list[str]:
+    """Those of a device's folders that a benchmark left: a board's /tmp is everybody's."""
+    return sorted(name for name in names if re.fullmatch(r"movinet-edge-[0-9a-f]{12}", name))
 
 
 def prepare(folder: Path = FOLDER) -> Lab:
@@ -314,7 +320,8 @@ def lab() -> Lab:
         pytest.skip(f"no devices to test with: {error}")
 
 
-def _first_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def first_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands find a room's clients first."""
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -325,7 +332,7 @@ def android(
     """A phone with two serial numbers; parametrised with the size of its tmpfs in MB."""
     space = getattr(request, "param", SPACE_MB)
     with phone(lab, tmp_path / "phone", SERIALS, space=space) as found:
-        _first_on_path(tmp_path / "phone", monkeypatch)
+        first_on_path(tmp_path / "phone", monkeypatch)
         yield found
 
 
@@ -341,37 +348,7 @@ def linux(
             (sensors / name).parent.mkdir(parents=True, exist_ok=True)
             (sensors / name).write_text(f"{text}\n")
     with board(lab, tmp_path / "board", sensors=sensors) as found:
-        _first_on_path(tmp_path / "board", monkeypatch)
-        yield found
-
-
-@pytest.fixture(scope="session")
-def emulation(lab: Lab, machine: Machine) -> Machine:
-    """A machine whose programs the kernel runs in a room, as nothing changes outside of it."""
-    programs = ["mount", "-t", "binfmt_misc", "binfmt_misc", "/proc/sys/fs/binfmt_misc"]
-    tried = subprocess.run(["unshare", "-U", "-r", "-m", *programs], capture_output=True)
-    if tried.returncode:
-        pytest.skip("no ARM64 devices: a room of ours has no binfmt_misc, as from Linux 6.7 on")
-    return machine
-
-
-@pytest.fixture
-def arm64_android(
-    lab: Lab, emulation: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Room]:
-    """A phone for ARM64."""
-    with phone(lab, tmp_path / "phone", machine=emulation) as found:
-        _first_on_path(tmp_path / "phone", monkeypatch)
-        yield found
-
-
-@pytest.fixture
-def arm64_linux(
-    lab: Lab, emulation: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Room]:
-    """A board for ARM64 that ssh calls ``board``."""
-    with board(lab, tmp_path / "board", emulation) as found:
-        _first_on_path(tmp_path / "board", monkeypatch)
+        first_on_path(tmp_path / "board", monkeypatch)
         yield found
 
 

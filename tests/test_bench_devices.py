@@ -18,17 +18,13 @@ from movinet_edge.benchmarks.remote import RemoteOptions, bench_remote
 from movinet_edge.bundle import Bundle
 from tests.commands import Command, Refused
 from tests.debian import script
-from tests.device_lab import SERIALS, Room
+from tests.device_lab import SERIALS, Room, workspaces
 
 STEPS = 4
 
 
 def left_on(device: AdbDevice) -> str:
     return device.shell(f"ls {device.home}").out
-
-
-def folders_in(place: str) -> list[str]:
-    return sorted(name for name in os.listdir(place) if name.startswith("movinet-edge-"))
 
 
 def test_two_phones_at_once(
@@ -54,7 +50,7 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     """The runner is built for it, as it has our architecture."""
     if shutil.which("c++") is None:
         pytest.skip("no native runner: nothing compiles C++ here")
-    before = folders_in("/tmp")
+    before = workspaces(os.listdir("/tmp"))
     words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--mode", "paced")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
     code, _, err = call("bench", small_bundle, *where, *words)
@@ -66,13 +62,13 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     assert measured.sustained is not None
     assert measured.sustained.seconds == pytest.approx(1.2, abs=0.5)
     assert measured.sustained.throttled > 0
-    assert folders_in("/tmp") == before
+    assert workspaces(os.listdir("/tmp")) == before
 
 
 def test_a_board_with_python(
     linux: Room, call: Command, small_bundle: Path, tmp_path: Path
 ) -> None:
-    before = folders_in("/tmp")
+    before = workspaces(os.listdir("/tmp"))
     words = ("--runner", "python", "--python", sys.executable, "--engine", "onnxruntime")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json", "--steps", STEPS)
     code, _, err = call("bench", small_bundle, *where, *words)
@@ -85,7 +81,7 @@ def test_a_board_with_python(
     assert (measured.subject.backend, measured.method.steps) == ("onnxruntime", STEPS)
     assert 0 < measured.engine_ms.p50 <= measured.step_ms.p50
     assert measured.alone.load_ms > 0
-    assert folders_in("/tmp") == before
+    assert workspaces(os.listdir("/tmp")) == before
 
 
 def test_a_board_whose_python_is_of_no_use(
@@ -109,14 +105,14 @@ def test_python_that_fails_there(
     linux: Room, refused: Refused, small_bundle: Path, tmp_path: Path
 ) -> None:
     """Its last line says why."""
-    before = folders_in("/tmp")
+    before = workspaces(os.listdir("/tmp"))
     python = tmp_path / "python"
     script(python, f'#!/bin/sh\nulimit -f 0; exec {sys.executable} "$@"\n')
     where = ("--device", "ssh:board", "--runner", "python", "--engine", "onnxruntime")
     said = refused("bench", small_bundle, *where, "--python", python)
     assert said.startswith("onnxruntime does not run on ssh:board: ")
     assert "too large" in said
-    assert folders_in("/tmp") == before
+    assert workspaces(os.listdir("/tmp")) == before
 
 
 def test_accelerators_that_are_not_there(
@@ -161,13 +157,12 @@ def test_a_phone_that_is_pulled_off(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--device", "phone"), "unknown device 'phone'; --device takes host, adb:SERIAL"),
+        (("--device", "phone"), "unknown device 'phone'; --device takes host, cuda, adb:SERIAL"),
         (("--delegate", "nnapi"), "--delegate is for devices"),
         (("--device", "ssh:x", "--engine", "torch"), "devices run litert or onnxruntime"),
         (("--device", "ssh:x", "--threads", 1, "--threads", 2), "one of each"),
         (("--device", "ssh:x", "--library", "nothing.so"), "there is no file nothing.so"),
         (("--device", "ssh:x", "--minutes", 0), "--minutes"),
-        (("--device", "cuda"), "unknown device 'cuda'"),
         (("--device", "ssh:x", "--python", "python3"), "--python is for --runner python"),
         (("--device", "ssh:x", "--runner", "python", "--program", "x"), "is for --runner native"),
         (("--runner", "python"), "--runner is for devices"),

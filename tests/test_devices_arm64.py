@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from movinet_edge.benchmarks.ssh import SshDevice
 from tests.arm64_machine import PYTHON, Machine
 from tests.commands import Command
 from tests.conftest import BundleFactory
-from tests.device_lab import SERIALS, Room
+from tests.device_lab import SERIALS, Room, workspaces
 
 pytestmark = pytest.mark.arm64
 
@@ -43,9 +42,7 @@ def check_facts(device: Device) -> None:
 
 
 def left_on(device: Device) -> list[str]:
-    """Our folders: a board's /tmp is everybody's."""
-    names = device.shell(f"ls {device.home}").out.split()
-    return [name for name in names if re.fullmatch(r"movinet-edge-[0-9a-f]{12}", name)]
+    return workspaces(device.shell(f"ls {device.home}").out.split())
 
 
 def bench(call: Command, bundle: Path, device: Device, target: Path, *words: object) -> Report:

@@ -40,10 +40,14 @@ class Runner(StrEnum):
 
 
 def bench(
-    path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip; on cuda also a checkpoint.")
+    ],
     device: Annotated[
         str,
-        typer.Option(help="host, adb:SERIAL, adb:all or ssh:USER@HOST; see movinet-edge devices."),
+        typer.Option(
+            help="host, cuda, adb:SERIAL, adb:all or ssh:USER@HOST; see movinet-edge devices."
+        ),
     ] = "host",
     backend: Annotated[
         list[str] | None,
@@ -151,7 +155,7 @@ def bench(
     """Check a bundle's backends, then time them in turn; here or on a device."""
     from movinet_edge.benchmarks import host
     from movinet_edge.benchmarks.baseline import read_report
-    from movinet_edge.cli.bench_devices import bench_devices, remote_options
+    from movinet_edge.cli.bench_devices import bench_cuda, bench_devices, remote_options
 
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
@@ -159,7 +163,14 @@ def bench(
     usual = ModeName.back_to_back if minutes is None else ModeName.sustained
     pace: Mode = (mode or usual).value
     failures: list[str] = []
-    if device == "host":
+    if device == "cuda":
+        unused: dict[str, object] = {"--engine": backend, "--precision": precision}
+        unused |= {"--delegate": delegate, "--threads": threads, "--mode": mode}
+        unused |= {"--minutes": minutes, "--runner": runner, "--python": python}
+        unused |= {"--program": program, "--library": library}
+        unused |= {"--against": against, "--peers": peers}
+        reports = [bench_cuda(path, steps, json_file, unused)]
+    elif device == "host":
         there: dict[str, object] = {"--delegate": delegate, "--precision": precision}
         there |= {"--program": program, "--library": library}
         there |= {"--runner": runner, "--python": python}

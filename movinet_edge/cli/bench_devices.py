@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -60,6 +62,35 @@ def remote_options(
     return RemoteOptions(
         options, precision or "fp32", program, library, runner, python or "python3", cold
     )
+
+
+def bench_cuda(
+    path: Path, steps: int | None, target: Path | None, others: Mapping[str, object]
+) -> Report:
+    """Measure the PyTorch path on the GPU and write the report.
+
+    Raises:
+        BadInput: no PyTorch, no GPU, no such model, or an option that is not for the GPU.
+        CheckFailed: it computes wrong numbers.
+    """
+    from movinet_edge.benchmarks.output import report_file
+    from movinet_edge.cli.console import progress
+
+    for name, value in others.items():
+        if value:
+            raise BadInput(f"{name} is not for --device cuda; leave it out")
+    if importlib.util.find_spec("torch") is None:
+        raise BadInput("--device cuda needs PyTorch; pip install 'movinet-edge[export]'")
+    from movinet_edge.benchmarks.cuda import Options, bench
+
+    options = Options() if steps is None else Options(steps)
+    with ExitStack() as stack:
+        write = stack.enter_context(report_file(target)) if target else None
+        with progress("bench") as say:
+            found = bench(path, options, say)
+        if write is not None:
+            write(found)
+    return found
 
 
 def bench_devices(
