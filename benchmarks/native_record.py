@@ -157,6 +157,8 @@ def _sustained(run: NativeRun) -> Sustained:
 def _subject(prepared: Prepared, run: NativeRun) -> Subject:
     manifest, files = prepared.bundle.manifest, prepared.files
     name = f"native {run.engine}"
+    accelerators = {graph.delegate for graph in run.graphs} & {"nnapi", "gpu"}
+    name += "".join(f" {delegate}" for delegate in sorted(accelerators))
     if prepared.precision != "fp32":
         name += f" {prepared.precision}"
     return Subject(

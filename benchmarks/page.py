@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from movinet_edge.benchmarks.output import how, machine_line, partitions
-from movinet_edge.benchmarks.record import Comparison, Machine, Measurement, Report
+from movinet_edge.benchmarks.page_devices import bar, device_by_device
+from movinet_edge.benchmarks.record import Comparison, Machine, Measurement, Report, Sustained
 from movinet_edge.benchmarks.roofline import roofline
 from movinet_edge.errors import BadInput
 from movinet_edge.files import write_text
@@ -21,6 +22,7 @@ TEMPLATE = "page.html.jinja"
 COLUMNS = (
     *("p10", "p50", "p90", "p99", "CPU", "ratio (p10–p90)"),
     *("of peak", "× arithmetic", "× bytes", "parts", "MB", "late"),
+    *("cold start", "mJ", "clips/s"),
 )
 DASH = "–"
 # The plot's frame in the template: left, right, top, bottom.
@@ -102,6 +104,7 @@ def write_page(found: Found, path: Path) -> None:
     names = dict.fromkeys(m.subject.bundle for m in measured if m.subject.bundle)
     page = environment.get_template(TEMPLATE).render(
         names=list(names) or ["models"],
+        devices=device_by_device(found.reports),
         sections=[_section(name, report) for name, report in found.reports],
         columns=COLUMNS,
         **_scatter(measured, found.accuracies),
@@ -130,13 +133,11 @@ def _row(
     measured: Measurement, longest: float, compared: Comparison | None, machine: Machine
 ) -> dict[str, Any]:
     shown, alone, limits = measured.latency_ms, measured.alone, roofline(measured, machine)
-    share = 100 / (1.05 * longest)
+    energy, clips = measured.energy, measured.clips
     return {
         "label": measured.subject.label,
-        "left": round(shown.p10 * share, 2),
-        "width": round(max((shown.p90 - shown.p10) * share, 0.3), 2),
-        "middle": round(shown.p50 * share, 2),
-        "p50": f"{shown.p50:.2f}",
+        **bar(shown, longest),
+        "sustained": _long_run(measured.sustained),
         "cells": [
             *(f"{value:.2f}" for value in (shown.p10, shown.p50, shown.p90, shown.p99)),
             f"{measured.cpu_ms:.2f}",
@@ -147,6 +148,9 @@ def _row(
             partitions(measured),
             _cell(alone.peak_memory_mb, "{:.0f}"),
             _cell(measured.late_steps, "{}"),
+            f"{alone.load_ms + alone.first_step_ms:.0f}",
+            _cell(energy and 1e3 * energy.joules_per_step, "{:.3g}"),
+            _cell(clips and clips.clips_per_second, "{:.1f}"),
         ],
     }
 
@@ -162,6 +166,16 @@ def _ratio(compared: Comparison | None) -> str:
     if paired is None:
         return f"{compared.ratio_of_medians:.2f}"
     return f"{paired.p50:.2f} ({paired.p10:.2f}–{paired.p90:.2f})"
+
+
+def _long_run(sustained: Sustained | None) -> str | None:
+    if sustained is None:
+        return None
+    degrees = [celsius for _, celsius in sustained.temperatures]
+    heat = f", {degrees[0]:.0f} to {max(degrees):.0f} °C" if degrees else ""
+    return (
+        f"after {sustained.seconds:.0f} s steps took {sustained.throttled:.2f} times as long{heat}"
+    )
 
 
 def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict[str, Any]:
