@@ -31,7 +31,6 @@ Say = Callable[[str], None]
 
 CUDA = "cuda"
 SEED = 0
-CLIP_REPEATS = 20
 # The largest error over the deviation of the reference's logits. Eight bits of a mantissa change
 # what depends on the weights; that limit catches what is broken.
 LIMITS = {"fp32": 1e-3, "bf16": 0.5}
@@ -39,13 +38,17 @@ LIMITS = {"fp32": 1e-3, "bf16": 0.5}
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure: every way in every precision, clips of `frames` (None: the model's own)."""
+    """Every way in every precision: `steps`, and `repeats` batches of clips of `frames`.
+
+    `frames` None: the model's own.
+    """
 
     steps: int = 200
     ways: Sequence[Way] = WAYS
     precisions: Sequence[str] = tuple(DTYPES)
     batch: int = 8
     frames: int | None = None
+    repeats: int = 20
 
 
 def bench(path: Path, options: Options, say: Say = lambda _: None, device: str = CUDA) -> Report:
@@ -75,7 +78,9 @@ def bench(path: Path, options: Options, say: Say = lambda _: None, device: str =
     measurements = []
     for timed, contestant in zip(line_up, contestants, strict=True):
         say(f"{contestant.entry.label}: clips")
-        measurements.append(_measurement(timed, contestant, options.batch, frames, load_ms))
+        times = contestant.clip_times(options.batch, frames, options.repeats)
+        clips = _clips(options.batch, frames, times)
+        measurements.append(_measurement(timed, contestant, clips, load_ms))
     samples = {timed.contestant.entry.label: timed.per_frame for timed in line_up}
     baseline = next(iter(samples))
     machine = describe_machine(None)
@@ -148,11 +153,15 @@ def check_answers(contestant: TorchContestant) -> float:
     return error
 
 
+def _clips(batch: int, frames: int, times: Sequence[float]) -> Clips:
+    found = distribution(times)
+    rate = batch * 1e3 / found.p50
+    return Clips(batch=batch, frames=frames, batch_ms=found, clips_per_second=rate)
+
+
 def _measurement(
-    timed: Timed, contestant: TorchContestant, batch: int, frames: int, load_ms: float
+    timed: Timed, contestant: TorchContestant, clips: Clips, load_ms: float
 ) -> Measurement:
-    times = contestant.clip_times(batch, frames, CLIP_REPEATS)
-    spread = distribution(times)
     return Measurement(
         subject=contestant.describe(),
         method=Method(
@@ -166,12 +175,7 @@ def _measurement(
         engine_ms=distribution(timed.engine),
         overhead_ms=float(np.median(np.subtract(timed.step, timed.engine))),
         cpu_ms=float(np.median(timed.cpu)),
-        clips=Clips(
-            batch=batch,
-            frames=frames,
-            batch_ms=spread,
-            clips_per_second=batch * 1e3 / spread.p50,
-        ),
+        clips=clips,
         alone=Alone(
             load_ms=load_ms,
             first_step_ms=contestant.first_step_ms,

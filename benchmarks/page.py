@@ -27,6 +27,7 @@ COLUMNS = (
 DASH = "–"
 # The plot's frame in the template: left, right, top, bottom.
 FRAME = (50.0, 620.0, 30.0, 250.0)
+LABEL_PLACES = (-9.0, 20.0, -25.0, 36.0)  # of a point's label, from its middle down
 
 
 class Accuracy(BaseModel):
@@ -197,12 +198,15 @@ def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict
     left, right, top, bottom = FRAME
     points = []
     alone = len({found.model for _, _, found in pairs}) == 1
-    for one, score, found in pairs:
+    # Neighbours have their labels at different heights: they may lie close together.
+    for one, score, found in sorted(pairs, key=lambda pair: pair[0].step_ms.p50):
         x = left + (right - left) * one.step_ms.p50 / latency
+        y = round(bottom - (bottom - top) * (score - low) / (high - low), 1)
         points.append(
             {
                 "x": round(x, 1),
-                "y": round(bottom - (bottom - top) * (score - low) / (high - low), 1),
+                "y": y,
+                "label_y": LABEL_PLACES[len(points) % len(LABEL_PLACES)] + y,
                 "anchor": "end" if x > (left + right) / 2 else "start",
                 "label": one.subject.label if alone else f"{found.model}, {one.subject.label}",
                 "accuracy": f"{score:.1f}",

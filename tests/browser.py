@@ -83,8 +83,8 @@ class Browser:
         height = parser.data["height"]
         harness.write_text(FRAME.format(page=page.as_uri(), width=width, height=height))
         target = page.with_suffix(f".{width}.png")
-        # A window is at least 500 wide.
-        size = f"--window-size={max(width, 500)},{height}"
+        # A window is at least 500 wide, and its frame counts.
+        size = f"--window-size={max(width, 500)},{height + 200}"
         self._run(f"--screenshot={target}", harness, size)
         with Image.open(target) as picture:
             shown = picture.crop((0, 0, width, height))

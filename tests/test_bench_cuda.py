@@ -21,7 +21,7 @@ from tests.commands import Command, Refused
 from tests.conftest import BundleFactory, seeded_checkpoint
 
 STEPS = 3
-ON_CPU = Options(STEPS, ("eager",), batch=2, frames=4)
+ON_CPU = Options(STEPS, ("eager",), batch=2, frames=4, repeats=2)
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
@@ -51,7 +51,7 @@ def test_a_checkpoint(checkpoint: Path) -> None:
 
 
 def test_a_bundle(small_bundle: Path) -> None:
-    report = bench(small_bundle, Options(STEPS, ("eager",), ("fp32",), 1, 2), device="cpu")
+    report = bench(small_bundle, Options(STEPS, ("eager",), ("fp32",), 1, 2, 2), device="cpu")
     check_report(report, ["pytorch eager"], 1, 2)
     assert report.measurements[0].subject.manifest_sha256 is not None
 
@@ -67,7 +67,7 @@ def test_what_looks_ahead_takes_whole_clips(arch: MoViNetArch, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_compiled(checkpoint: Path) -> None:
-    options = Options(STEPS, ("eager", "compile"), ("fp32",), 1, 2)
+    options = Options(STEPS, ("eager", "compile"), ("fp32",), 1, 2, 2)
     report = bench(checkpoint, options, device="cpu")
     check_report(report, ["pytorch eager", "pytorch compile"], 1, 2)
 
@@ -75,7 +75,9 @@ def test_compiled(checkpoint: Path) -> None:
 @no_gpu
 def test_what_cannot_run_is_left_out(checkpoint: Path) -> None:
     """A graph of CUDA where there is none."""
-    report = bench(checkpoint, Options(STEPS, ("eager", "graphs"), ("fp32",), 1, 2), device="cpu")
+    report = bench(
+        checkpoint, Options(STEPS, ("eager", "graphs"), ("fp32",), 1, 2, 2), device="cpu"
+    )
     check_report(report, ["pytorch eager"], 1, 2)
     assert report.notes[0].startswith("pytorch graphs was left out: ")
     with pytest.raises(CheckFailed, match="PyTorch runs movinet-a0-stream in no way here"):
