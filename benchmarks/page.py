@@ -150,8 +150,8 @@ def _row(
             _cell(alone.peak_memory_mb, "{:.0f}"),
             _cell(measured.late_steps, "{}"),
             f"{alone.load_ms + alone.first_step_ms:.0f}",
-            _cell(energy and 1e3 * energy.joules_per_step, "{:.3g}"),
-            _cell(clips and clips.clips_per_second, "{:.1f}"),
+            DASH if energy is None else f"{1e3 * energy.joules_per_step:.3g}",
+            DASH if clips is None else f"{clips.clips_per_second:.1f}",
         ],
     }
 
@@ -196,7 +196,7 @@ def _scatter(measured: Sequence[Measurement], known: Sequence[Accuracy]) -> dict
     values = [score for _, score, _ in pairs]
     low, high = min(values) - 1.0, max(values) + 1.0
     left, right, top, bottom = FRAME
-    points = []
+    points: list[dict[str, Any]] = []
     alone = len({found.model for _, _, found in pairs}) == 1
     # Neighbours have their labels at different heights: they may lie close together.
     for one, score, found in sorted(pairs, key=lambda pair: pair[0].step_ms.p50):

@@ -101,7 +101,8 @@ def test_without_a_gpu(refused: Refused, checkpoint: Path, tmp_path: Path) -> No
 
 def test_wrong_use(refused: Refused, checkpoint: Path) -> None:
     words = ("bench", checkpoint, "--device", "cuda")
-    assert refused(*words, "--paced") == "--paced is not for --device cuda; leave it out"
+    said = refused(*words, "--mode", "paced")
+    assert said == "--mode is not for --device cuda; leave it out"
     assert "--engine is not for" in refused(*words, "--engine", "litert")
 
 

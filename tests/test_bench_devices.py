@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from movinet_edge.benchmarks.adb import AdbDevice
+from movinet_edge.benchmarks.job import COLD_PROCESSES
 from movinet_edge.benchmarks.native import NativeOptions
 from movinet_edge.benchmarks.record import Report
 from movinet_edge.benchmarks.remote import RemoteOptions, bench_remote
@@ -82,6 +83,21 @@ def test_a_board_with_python(
     assert 0 < measured.engine_ms.p50 <= measured.step_ms.p50
     assert measured.alone.load_ms > 0
     assert workspaces(os.listdir("/tmp")) == before
+
+
+def test_cold_starts(
+    linux: Room, call: Command, small_bundle: Path, program: Path, tmp_path: Path
+) -> None:
+    words = ("--engine", "onnxruntime", "--mode", "cold", "--program", program)
+    where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
+    code, _, err = call("bench", small_bundle, *where, *words)
+    assert code == 0, err
+    report = Report.model_validate_json((tmp_path / "r.json").read_text())
+    cold = report.measurements[0].cold
+    assert cold is not None
+    assert cold.processes == COLD_PROCESSES
+    assert 0 < cold.load_ms.min <= cold.load_ms.p90
+    assert cold.first_step_ms.min < cold.start_ms.min
 
 
 def test_a_board_whose_python_is_of_no_use(

@@ -75,13 +75,19 @@ def test_a_disconnected_android(android: Room, during: str) -> None:
             adb_named(SERIALS[0])
 
 
-def test_programs_are_ended_with_their_folder(linux: Room) -> None:
+@pytest.mark.parametrize(
+    ("link", "begin"),
+    [("exe", "cp /bin/sleep {0}/own; {0}/own"), ("cwd", "cd {0}; sleep")],
+    ids=["ours", "somebody's that works there"],
+)
+def test_programs_are_ended_with_their_folder(linux: Room, link: str, begin: str) -> None:
     device = SshDevice("board")
     with device.workspace() as place:
-        started = f"cp /bin/sleep {place}/own; {place}/own 300 >/dev/null 2>&1 & echo $!"
+        started = f"{begin.format(place)} 300 >/dev/null 2>&1 & echo $!"
         number = device.shell(started).out.strip()
-        assert device.run(["readlink", f"/proc/{number}/exe"]).out.strip() == f"{place}/own"
-    assert device.run(["readlink", f"/proc/{number}/exe"]).out == ""
+        found = device.run(["readlink", f"/proc/{number}/{link}"]).out.strip()
+        assert found == {"exe": f"{place}/own", "cwd": place}[link]
+    assert device.run(["readlink", f"/proc/{number}/{link}"]).out == ""
     assert device.run(["ls", place]).code != 0
 
 
