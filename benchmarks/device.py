@@ -6,6 +6,7 @@ Paths on it are POSIX paths as text; its shell is a POSIX shell.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import shlex
 import subprocess
@@ -147,7 +148,7 @@ class Device(ABC):
         """
         done = self.send(local, remote)
         if done.code:
-            if NO_SPACE in done.err + done.out:
+            if NO_SPACE in done.err + done.out or self._free() < local.stat().st_size:
                 raise BadInput(
                     f"{self.name} has no room for {local.name} "
                     f"({local.stat().st_size / 1e6:.1f} MB) in {self.home}; free some there"
@@ -156,6 +157,11 @@ class Device(ABC):
         there = self.shell(f"sha256sum {shlex.quote(remote)}")
         if there.out.split()[:1] != [hashlib.sha256(local.read_bytes()).hexdigest()]:
             raise DeviceLost(f"{local.name} did not arrive whole on {self.name}; try again")
+
+    def _free(self) -> float:
+        """Bytes that there is room for; scp does not say that there was none."""
+        fields = self.run(["df", "-Pk", self.home]).out.rpartition("%")[0].split()
+        return 1024 * int(fields[-2]) if len(fields) > 1 and fields[-2].isdigit() else math.inf
 
     def pull(self, remote: str, local: Path) -> None:
         """Copy a file from there.

@@ -135,6 +135,16 @@ class Room:
         """End the daemon as a pulled cable would: at once, in the middle of whatever it does."""
         os.kill(int(self.number.read_text()), signal.SIGKILL)
 
+    def cut(self) -> None:
+        """End also what serves the lines that are open, and what runs at their other end."""
+        ended = [int(self.number.read_text())]
+        for number in ended:
+            for task in Path(f"/proc/{number}/task").glob("*/children"):
+                ended += map(int, task.read_text().split())
+        for number in ended:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
 
 def workspaces(names: Iterable[str]) -> list[str]:
     """Those of a device's folders that a benchmark left: a board's /tmp is everybody's."""
@@ -257,11 +267,15 @@ def phone(
 
 @contextmanager
 def board(
-    lab: Lab, folder: Path, machine: Machine | None = None, sensors: Path | None = None
+    lab: Lab,
+    folder: Path,
+    machine: Machine | None = None,
+    sensors: Path | None = None,
+    space: int = SPACE_MB,
 ) -> Iterator[Room]:
     """An sshd, and in ``folder/bin`` the ssh and scp that reach it as ``board``.
 
-    `sensors` is what it finds in ``/sys/class``.
+    `sensors` is what it finds in ``/sys/class``; its ``/data/local/tmp`` has so little space, too.
     """
     (folder / "bin").mkdir(parents=True)
     for key in ("host", "user"):
@@ -292,7 +306,7 @@ def board(
     if sensors is not None:
         (folder / "shims").mkdir()
         (folder / "shims/sensors").symlink_to(sensors)
-    with room(folder, daemon, machine=machine) as found:
+    with room(folder, daemon, space, machine) as found:
         host = {
             "HostName": "127.0.0.1",
             "Port": "2222",

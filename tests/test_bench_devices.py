@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,15 +15,18 @@ import pytest
 
 from movinet_edge.benchmarks.adb import AdbDevice
 from movinet_edge.benchmarks.job import COLD_PROCESSES
-from movinet_edge.benchmarks.native import NativeOptions
+from movinet_edge.benchmarks.native import PROGRAM, NativeOptions
 from movinet_edge.benchmarks.record import Report
 from movinet_edge.benchmarks.remote import RemoteOptions, bench_remote
+from movinet_edge.benchmarks.ssh import SshDevice
 from movinet_edge.bundle import Bundle
-from tests.commands import Command, Refused
+from movinet_edge.errors import BadInput
+from tests.commands import COMMAND, Command, Refused
 from tests.debian import script
-from tests.device_lab import SERIALS, Room, workspaces
+from tests.device_lab import SERIALS, Room, until, workspaces
 
 STEPS = 4
+LOOK = "for process in /proc/[0-9]*; do readlink $process/exe; done; true"
 
 
 def left_on(device: AdbDevice) -> str:
@@ -168,6 +173,43 @@ def test_a_phone_that_is_pulled_off(
     with pytest.raises(Exception, match="was disconnected"):
         bench_remote(device, Bundle(small_bundle), RemoteOptions(native, program=program), say)
     assert sum("once more" in text for text in said) == 1
+
+
+def test_a_board_that_is_pulled_off(linux: Room, small_bundle: Path, program: Path) -> None:
+    """The second time, nothing answers there any more."""
+    native = NativeOptions(engine="onnxruntime", steps=10**6)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.endswith("running"):
+            threading.Timer(0.5, linux.cut).start()
+
+    options = RemoteOptions(native, program=program)
+    with pytest.raises(BadInput, match="ssh:board cannot be reached: nothing listens there"):
+        bench_remote(SshDevice("board"), Bundle(small_bundle), options, say)
+    assert [text for text in said if "was disconnected" in text and "once more" in text]
+
+
+def test_ctrl_c(android: Room, small_bundle: Path, program: Path, tmp_path: Path) -> None:
+    """As a terminal sends it: to the command and the adb that it waits for."""
+    words = ("--engine", "onnxruntime", "--steps", str(10**6), "--program", str(program))
+    where = ("--device", f"adb:{SERIALS[0]}", "--json", str(tmp_path / "r.json"))
+    command = [*COMMAND, "bench", str(small_bundle), *where, *words]
+    device = AdbDevice(SERIALS[0])
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stderr is not None
+        assert any(line.rstrip().endswith("running") for line in running.stderr)
+        until(lambda: PROGRAM in device.shell(LOOK).out)
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.stderr.read()
+    assert running.returncode == 130, said
+    assert "Traceback" not in said
+    assert left_on(device) == ""
+    assert PROGRAM not in device.shell(LOOK).out
+    assert not (tmp_path / "r.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from movinet_edge.benchmarks.devices import remote_devices
 from movinet_edge.benchmarks.ssh import SshDevice
 from movinet_edge.errors import BadInput
 from tests.commands import Command
-from tests.device_lab import SERIALS, Room
+from tests.device_lab import SERIALS, Lab, Room, board, first_on_path
 
 SMALL_MB = 8
 
@@ -125,6 +125,16 @@ def test_states_of_adb() -> None:
 def test_a_board(linux: Room, tmp_path: Path) -> None:
     (device,) = remote_devices("ssh:board")
     check_traffic(device, tmp_path)
+
+
+def test_a_full_board(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large").write_bytes(bytes(2 * SMALL_MB << 20))
+    with board(lab, tmp_path / "board", space=SMALL_MB):
+        first_on_path(tmp_path / "board", monkeypatch)
+        device = SshDevice("board", home="/data/local/tmp")
+        with device.workspace() as place, pytest.raises(BadInput, match="has no room for large"):
+            device.push(tmp_path / "large", f"{place}/large")
+        assert device.shell(f"ls {device.home}").out == ""
 
 
 def test_a_disconnected_board(linux: Room) -> None:
