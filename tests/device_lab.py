@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,14 +43,16 @@ SPACE_MB = 256  # what the device's tmpfs holds
 
 # Arguments: the tmpfs' size, the folder of shims, a file for the daemon's number, the folder of an
 # ARM64 machine or nothing, the daemon. Bound is all that lies here, since the repository may lie
-# anywhere. The shell stays, so that the network outlives a daemon that was killed.
+# anywhere; /tmp is the device's own, but for the folders in $KEPT. The shell stays, so that the
+# network outlives a daemon that was killed.
 ROOM = r"""
 set -e
 root=$(mktemp -d); size=$1; shims=$2; number=$3; machine=$4; shift 4
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
-for part in /*; do
-  case "$part" in /etc | /run | /data | /device) continue ;; esac
+mkdir -m 1777 "$root/tmp"
+for part in /* $KEPT; do
+  case "$part" in /etc | /run | /data | /device | /tmp) continue ;; esac
   if [ -L "$part" ]; then cp -P "$part" "$root$part"; continue; fi
   [ -d "$part" ] || continue
   mkdir -p "$root$part"
@@ -147,7 +150,7 @@ class Room:
 
 
 def workspaces(names: Iterable[str]) -> list[str]:
-    """Those of a device's folders that a benchmark left: a board's /tmp is everybody's."""
+    """Those of a device's folders that a benchmark left."""
     return sorted(name for name in names if re.fullmatch(r"movinet-edge-[0-9a-f]{12}", name))
 
 
@@ -187,7 +190,9 @@ def room(
     place = "" if machine is None else str(machine.folder)
     words = [str(space), str(shims), str(folder / "daemon.pid"), place, *command]
     start = ["unshare", "-n", "-m", "sh", "-c", ROOM, "room", *words]
-    environment = {"PATH": PLACES, "PROGRAMS": PROGRAMS}
+    used = (folder, FOLDER, REPOSITORY, Path(sys.prefix), Path(place))
+    kept = {"/tmp/" + p.parts[2] for p in used if p.parts[:2] == ("/", "tmp")}
+    environment = {"PATH": PLACES, "PROGRAMS": PROGRAMS, "KEPT": " ".join(sorted(kept))}
     if machine is not None:
         start = ["unshare", "-U", "sh", "-c", AS_ROOT, "room", *start]
         environment |= machine.environment

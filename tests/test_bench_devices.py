@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from movinet_edge.benchmarks.adb import AdbDevice
+from movinet_edge.benchmarks.device import Device
 from movinet_edge.benchmarks.job import COLD_PROCESSES
 from movinet_edge.benchmarks.native import PROGRAM, NativeOptions
 from movinet_edge.benchmarks.record import Report
@@ -29,8 +30,8 @@ STEPS = 4
 LOOK = "for process in /proc/[0-9]*; do readlink $process/exe; done; true"
 
 
-def left_on(device: AdbDevice) -> str:
-    return device.shell(f"ls {device.home}").out
+def left_on(device: Device) -> list[str]:
+    return workspaces(device.shell(f"ls {device.home}").out.split())
 
 
 def test_two_phones_at_once(
@@ -49,14 +50,13 @@ def test_two_phones_at_once(
         assert report.machine.device == f"adb:{serial}"
         assert report.machine.model == "Phone of the lab"
         assert f"adb:{serial}" in out
-        assert left_on(AdbDevice(serial)) == ""
+        assert left_on(AdbDevice(serial)) == []
 
 
 def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path) -> None:
     """The runner is built for it, as it has our architecture."""
     if shutil.which("c++") is None:
         pytest.skip("no native runner: nothing compiles C++ here")
-    before = workspaces(os.listdir("/tmp"))
     words = ("--engine", "onnxruntime", "--minutes", 0.02, "--threads", 2, "--mode", "paced")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json")
     code, _, err = call("bench", small_bundle, *where, *words)
@@ -68,13 +68,12 @@ def test_a_board(linux: Room, call: Command, small_bundle: Path, tmp_path: Path)
     assert measured.sustained is not None
     assert measured.sustained.seconds == pytest.approx(1.2, abs=0.5)
     assert measured.sustained.throttled > 0
-    assert workspaces(os.listdir("/tmp")) == before
+    assert left_on(SshDevice("board")) == []
 
 
 def test_a_board_with_python(
     linux: Room, call: Command, small_bundle: Path, tmp_path: Path
 ) -> None:
-    before = workspaces(os.listdir("/tmp"))
     words = ("--runner", "python", "--python", sys.executable, "--engine", "onnxruntime")
     where = ("--device", "ssh:board", "--json", tmp_path / "r.json", "--steps", STEPS)
     code, _, err = call("bench", small_bundle, *where, *words)
@@ -87,7 +86,7 @@ def test_a_board_with_python(
     assert (measured.subject.backend, measured.method.steps) == ("onnxruntime", STEPS)
     assert 0 < measured.engine_ms.p50 <= measured.step_ms.p50
     assert measured.alone.load_ms > 0
-    assert workspaces(os.listdir("/tmp")) == before
+    assert left_on(SshDevice("board")) == []
 
 
 def test_cold_starts(
@@ -126,14 +125,13 @@ def test_python_that_fails_there(
     linux: Room, refused: Refused, small_bundle: Path, tmp_path: Path
 ) -> None:
     """Its last line says why."""
-    before = workspaces(os.listdir("/tmp"))
     python = tmp_path / "python"
     script(python, f'#!/bin/sh\nulimit -f 0; exec {sys.executable} "$@"\n')
     where = ("--device", "ssh:board", "--runner", "python", "--engine", "onnxruntime")
     said = refused("bench", small_bundle, *where, "--python", python)
     assert said.startswith("onnxruntime does not run on ssh:board: ")
     assert "too large" in said
-    assert workspaces(os.listdir("/tmp")) == before
+    assert left_on(SshDevice("board")) == []
 
 
 def test_accelerators_that_are_not_there(
@@ -144,7 +142,7 @@ def test_accelerators_that_are_not_there(
         *("bench", small_bundle, "--device", f"adb:{SERIALS[0]}", "--delegate", "nnapi", *words)
     )
     assert "nnapi" in said.lower()
-    assert left_on(AdbDevice(SERIALS[0])) == ""
+    assert left_on(AdbDevice(SERIALS[0])) == []
 
 
 @pytest.mark.parametrize("android", [4], indirect=True)
@@ -154,7 +152,7 @@ def test_a_phone_without_room(
     words = ("--engine", "onnxruntime", "--program", program)
     said = refused("bench", small_bundle, "--device", f"adb:{SERIALS[0]}", *words)
     assert f"adb:{SERIALS[0]} has no room for" in said
-    assert left_on(AdbDevice(SERIALS[0])) == ""
+    assert left_on(AdbDevice(SERIALS[0])) == []
 
 
 def test_a_phone_that_is_pulled_off(
@@ -207,7 +205,7 @@ def test_ctrl_c(android: Room, small_bundle: Path, program: Path, tmp_path: Path
         said = running.stderr.read()
     assert running.returncode == 130, said
     assert "Traceback" not in said
-    assert left_on(device) == ""
+    assert left_on(device) == []
     assert PROGRAM not in device.shell(LOOK).out
     assert not (tmp_path / "r.json").exists()
 
