@@ -7,7 +7,7 @@ OUT ?= out
 # Two files of tests at a time, one thread each: idle threads of one would slow down the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-arm64 lint figures clean
+.PHONY: demo test test-all test-arm64 test-browser lint figures clean
 
 # torch comes first: nothing installed later may pull a second one.
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -36,9 +36,14 @@ test-all: $(VENV)/.dev lint
 	$(PYTEST) -m "not arm64 and not device and not gpu and not browser"
 
 # Bundles on emulated ARM64 cores, which are set up first; skipped where Debian's packages cannot be
-# had. It is one file, so its tests are dealt out singly.
+# had. Devices over adb and ssh are among them (root, Linux 6.7). They are few files, so tests are
+# dealt out singly.
 test-arm64: $(VENV)/.dev
 	$(PYTEST) --dist load -m arm64
+
+# Pages in Chromium (or what MOVINET_EDGE_BROWSER names); skipped where there is none.
+test-browser: $(VENV)/.dev
+	$(PYTEST) -m browser
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
