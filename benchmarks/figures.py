@@ -14,6 +14,9 @@ from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
+from movinet_edge.benchmarks.operators import operators_table
+from movinet_edge.benchmarks.operators import reports as operator_reports
+from movinet_edge.benchmarks.peer_figures import peer_reports, peers_table
 from movinet_edge.benchmarks.precision_figures import (
     draw_precisions,
     drift_table,
@@ -40,6 +43,8 @@ SUPPORT = "<!-- support: begin -->", "<!-- support: end -->"
 ERRORS = "<!-- errors: begin -->", "<!-- errors: end -->"
 STREAMING = "<!-- streaming: begin -->", "<!-- streaming: end -->"
 TWO_RATES = "<!-- slowfast-motion: begin -->", "<!-- slowfast-motion: end -->"
+OPERATORS = "<!-- operators: begin -->", "<!-- operators: end -->"
+PEERS = "<!-- peers: begin -->", "<!-- peers: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -54,6 +59,8 @@ def reports() -> dict[str, Report]:
 def label(measured: Measurement) -> str:
     """A contestant in a few words."""
     subject = measured.subject
+    if subject.kind == "peer" and subject.bundle:
+        return f"same weights, {subject.label}"
     who = "ours" if subject.kind == "bundle" else "official file"
     return f"{who}, {subject.label.partition('(')[2].rstrip(')') or subject.label}"
 
@@ -173,6 +180,10 @@ def main() -> None:
     write_table(STREAMING, streaming_table(), "docs/slowfast.md")
     write_table(TWO_RATES, slowfast_table(), "docs/slowfast.md")
     draw_streaming(FIGURES / "slowfast.svg")
+    if profiles := operator_reports():
+        write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
+    if compared := peer_reports():
+        write_table(PEERS, peers_table(compared), "docs/benchmarks.md")
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movinet_edge.benchmarks.record import Machine, Measurement, Report
+from movinet_edge.benchmarks.record import Comparison, Machine, Measurement, Report
 from movinet_edge.benchmarks.roofline import Roofline, roofline
 from movinet_edge.files import text_file
 
@@ -127,17 +127,28 @@ def _row(measured: Measurement, ratio: float | None, limits: Roofline) -> list[s
         str(measured.method.threads),
         *(f"{value:.2f}" for value in (shown.p50, shown.p90, shown.p99, measured.cpu_ms)),
         f"{measured.overhead_ms:.2f}",
-        _cell(ratio, "{:.2f}"),
-        _cell(limits.peak_percent, "{:.0f}%"),
-        _cell(limits.over_arithmetic, "{:.1f}"),
-        _cell(limits.over_bytes, "{:.1f}"),
+        cell(ratio, "{:.2f}"),
+        cell(limits.peak_percent, "{:.0f}%"),
+        cell(limits.over_arithmetic, "{:.1f}"),
+        cell(limits.over_bytes, "{:.1f}"),
         partitions(measured),
-        _cell(measured.alone.peak_memory_mb, "{:.0f}"),
+        cell(measured.alone.peak_memory_mb, "{:.0f}"),
     ]
 
 
-def _cell(value: float | None, form: str) -> str:
-    return DASH if value is None else form.format(value)
+def cell(value: float | None, form: str, dash: str = DASH) -> str:
+    """A number, or a dash where there is none."""
+    return dash if value is None else form.format(value)
+
+
+def ratio_text(compared: Comparison | None) -> str:
+    """A ratio with its spread, if it has one."""
+    if compared is None:
+        return "–"
+    paired = compared.paired
+    if paired is None:
+        return f"{compared.ratio_of_medians:.2f}"
+    return f"{paired.p50:.2f} ({paired.p10:.2f}–{paired.p90:.2f})"
 
 
 def partitions(measured: Measurement) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from movinet_edge.benchmarks.output import how, machine_line, partitions
+from movinet_edge.benchmarks.output import how, machine_line, partitions, ratio_text
 from movinet_edge.benchmarks.page_devices import bar, device_by_device
 from movinet_edge.benchmarks.record import Comparison, Machine, Measurement, Report, Sustained
 from movinet_edge.benchmarks.roofline import roofline
@@ -142,7 +142,7 @@ def _row(
         "cells": [
             *(f"{value:.2f}" for value in (shown.p10, shown.p50, shown.p90, shown.p99)),
             f"{measured.cpu_ms:.2f}",
-            _ratio(compared),
+            ratio_text(compared),
             _cell(limits.peak_percent, "{:.0f} %"),
             _cell(limits.over_arithmetic, "{:.1f}"),
             _cell(limits.over_bytes, "{:.1f}"),
@@ -158,15 +158,6 @@ def _row(
 
 def _cell(value: float | None, form: str) -> str:
     return DASH if value is None else form.format(value)
-
-
-def _ratio(compared: Comparison | None) -> str:
-    if compared is None:
-        return DASH
-    paired = compared.paired
-    if paired is None:
-        return f"{compared.ratio_of_medians:.2f}"
-    return f"{paired.p50:.2f} ({paired.p10:.2f}–{paired.p90:.2f})"
 
 
 def _long_run(sustained: Sustained | None) -> str | None:

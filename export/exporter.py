@@ -73,7 +73,8 @@ def export(
     options = options or ExportOptions()
     check_options(checkpoint, options)
     contract, frames = checkpoint.preprocessing, options.frames(checkpoint.arch)
-    parts = deploy_parts(checkpoint.model, (contract.height, contract.width), frames)
+    size = contract.height, contract.width
+    parts = deploy_parts(checkpoint.model, size, frames, options.head_every)
     steps = [PlanStep(graph=GRAPH if len(parts) == 1 else p.name, every=p.every) for p in parts]
     plan = Plan(steps=tuple(steps), delay=max(part.delay for part in parts))
     contents = Contents(checkpoint.arch.name, {GRAPH: checkpoint}, contract, plan)
@@ -117,6 +118,11 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise BadInput(f"{arch.name} has several graphs; take --form fresh")
     if arch.family != "movinet" and options.form == "clip" and arch.causal:
         raise BadInput(f"{arch.name} streams; take --form fresh")
+    if options.head_every > 1 and (arch.family != "movinet" or options.form != "fresh"):
+        raise BadInput(
+            "--head-every is for streams of MoViNet in the form fresh; leave it out"
+            + ("" if arch.family == "movinet" else f", for {arch.name} has a plan of its own")
+        )
     if arch.multi_label and options.softmax:
         raise BadInput(f"{arch.name} scores its classes one by one; leave out --softmax")
     refuse(arch, options)
@@ -208,7 +214,7 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
     clip = options.frames(arch)
     golden, steps = folder / "golden.npz", clip if clip > 1 else STEPS + contents.plan.delay
     images = golden_frames(contract, steps, streams[next(iter(streams))])
-    write_golden(golden, models, plan, images, clip)
+    write_golden(golden, models, plan, images, clip, options.head_every)
     graphs = [
         graph
         for name, checkpoint in checkpoints.items()

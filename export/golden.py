@@ -29,9 +29,11 @@ def golden_frames(
     return np.resize(images, (steps, *images.shape[1:]))
 
 
-def write_golden(path: Path, models: Models, plan: Plan, frames: np.ndarray, clip: int) -> None:
+def write_golden(
+    path: Path, models: Models, plan: Plan, frames: np.ndarray, clip: int, renewal: int = 1
+) -> None:
     """Write ``golden.npz`` with `frames` (uint8 [steps, H, W, 3]) and `logits`.
 
-    `models` and `clip` are as in `reference_logits`.
+    `models`, `clip` and `renewal` are as in `reference_logits`.
     """
-    write_npz(path, frames=frames, logits=reference_logits(models, plan, clip, frames))
+    write_npz(path, frames=frames, logits=reference_logits(models, plan, clip, frames, renewal))

@@ -37,7 +37,7 @@ from movinet_edge.export.profiles import PROFILES
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.movinet import MoViNet
-from movinet_edge.models.movinet_deploy import DeployMoViNet
+from movinet_edge.models.movinet_deploy import DeployClassifier, DeployMoViNet
 from movinet_edge.models.registry import deploy_parts
 from movinet_edge.streaming.deploy import VALID, FormName, Part, StateSpec
 from movinet_edge.streaming.spec import describe
@@ -51,6 +51,7 @@ class ExportOptions:
     `calibrate` and the three after it are for precisions whose activations are integers: videos (a
     folder or list), how many frames of them, patterns of module paths that stay in floats, and the
     scales of the hard-swishes to equalise by site (None: those that a simulation demands).
+    `head_every`: the classifier is a graph of its own that runs at every so many frames.
     """
 
     formats: tuple[FormatName, ...] = ("onnx", "tflite")
@@ -65,6 +66,7 @@ class ExportOptions:
     keep_float: tuple[str, ...] = ()
     equalise: Mapping[str, Tensor] | None = None
     profile: ProfileName = "cpu"
+    head_every: int = 1
 
     def frames(self, arch: ModelArch) -> int:
         """How many frames enter each run of a graph."""
@@ -86,7 +88,7 @@ def write_graphs(
     """
     arch, contract = checkpoint.arch, checkpoint.preprocessing
     frames, size = options.frames(arch), (contract.height, contract.width)
-    parts = deploy_parts(checkpoint.model, size, frames)
+    parts = deploy_parts(checkpoint.model, size, frames, options.head_every)
     path = folder / f"{name}.{SUFFIX['torch']}"
     write_checkpoint(checkpoint, path)
     stream = checkpoint.model.as_stream() if frames == 1 else checkpoint.model
@@ -185,7 +187,7 @@ def _steps(
     modules = []
     for part in parts:
         body = part.body()
-        if (integers or profile.integers) and isinstance(body, DeployMoViNet):
+        if (integers or profile.integers) and isinstance(body, DeployMoViNet | DeployClassifier):
             body.fold(scales if integers else {})
         modules.append(StepModule(body, part, config).eval())
     return modules

@@ -54,11 +54,11 @@ class Answers:
         self._count += 1
         if prediction is None or self._count % self._whole:
             return np.zeros((0, manifest.classes), np.float32)
-        rows = prediction.logits[None] if len(self._runners) > 1 else self._of_one_graph()
+        rows = self._of_a_clip() if self._whole > 1 else prediction.logits[None]
         return centred(rows) if manifest.output == "probabilities" else rows
 
-    def _of_one_graph(self) -> np.ndarray:
-        """The logits of all frames of its last run."""
+    def _of_a_clip(self) -> np.ndarray:
+        """The logits of all frames of the last run of its one graph."""
         manifest = self.stream.bundle.manifest
         rows = self._runners[0].read(manifest.plan.answer)
         # The reference engine answers with logits whatever the artefacts end in.

@@ -61,9 +61,11 @@ def _is_combined_here(manifest: Manifest) -> bool:
 
 
 def reference_logits(
-    models: Models, plan: Plan, clip: int, frames: Iterable[np.ndarray]
+    models: Models, plan: Plan, clip: int, frames: Iterable[np.ndarray], renewal: int = 1
 ) -> np.ndarray:
     """What a stream must answer: uint8 frames [H, W, 3] -> logits [answers, classes].
+
+    Where the answer is new at every `renewal`-th frame only, it is repeated in between.
 
     Long streams run in sub-clips that hand over their state, which is the same computation. A
     clip form (`clip` frames at once, more than 1) begins anew with every clip.
@@ -82,7 +84,7 @@ def reference_logits(
         (member,) = members
         return np.stack(member.answers)
     start = max(plan.delay, min(step.offset for step in plan.steps))
-    return np.stack([_answer(members, n) for n in range(start, count)])
+    return np.stack([_answer(members, n - n % renewal) for n in range(start, count)])
 
 
 def completed_logits(models: Models, frames: np.ndarray) -> np.ndarray | None:

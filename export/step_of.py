@@ -24,7 +24,7 @@ def step_of(bundle: Bundle, graph: Graph, file: ModelFile) -> StepModule:
         raise BadInput(f"{bundle.path} holds no checkpoint of {graph.name}; export it again")
     checkpoint = load_checkpoint(bundle.file(held[0]))
     size = contract.height, contract.width
-    parts = deploy_parts(checkpoint.model, size, graph.frames)
+    parts = deploy_parts(checkpoint.model, size, graph.frames, manifest.renewal)
     part = parts[0] if len(parts) == 1 else next(p for p in parts if p.name == graph.name)
     config = StepConfig(
         graph.form,

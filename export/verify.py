@@ -222,7 +222,7 @@ def _reference(bundle: Bundle, models: Models, frames: Iterable[np.ndarray]) -> 
     """`reference_logits` of the bundle's plan, as `Answers` gives them."""
     manifest = bundle.manifest
     plan, clip = manifest.plan_for("torch"), clip_frames(manifest)
-    return _comparable(bundle, reference_logits(models, plan, clip, frames))
+    return _comparable(bundle, reference_logits(models, plan, clip, frames, manifest.renewal))
 
 
 def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:

@@ -302,6 +302,19 @@ class Manifest(Record):
         whole = {"steps": (PlanStep(graph=self.reference),), "combine": "last"}
         return self.plan.model_copy(update=whole)
 
+    @property
+    def renewal(self) -> int:
+        """Every how many frames the answer is new, where PyTorch's one graph has one for each."""
+        if self.reference is None:
+            return 1
+        answer = self.plan.answer
+        files = {step: self.graph(step.graph).files for step in self.plan.steps}
+        return min(
+            step.every
+            for step, held in files.items()
+            if any(output.name == answer for file in held for output in file.outputs)
+        )
+
     def graph(self, name: str) -> Graph:
         return next(g for g in self.graphs if g.name == name)
 

@@ -73,6 +73,14 @@ def export(
         int | None,
         typer.Option(min=1, help="Length of the clip form.", show_default=False),
     ] = None,
+    head_every: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Run the classifier, a graph of its own then, at every so many frames: the answer "
+            "is new then only.",
+        ),
+    ] = 1,
     labels: Labels = None,
     size: Annotated[
         int | None,
@@ -105,6 +113,7 @@ def export(
             calibration_frames=calibration_frames,
             keep_float=tuple(keep_float or ()),
             profile=profile.value,
+            head_every=head_every,
         )
         if target_drop is not None:
             options = _within(target_drop, checkpoint, options, say)

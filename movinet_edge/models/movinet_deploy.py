@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +15,22 @@ from movinet_edge.models.movinet_table import Layer
 from movinet_edge.streaming.deploy import (
     Activation,
     Conv,
+    Feature,
     Foldable,
+    Fresh,
     Io,
+    Part,
     RunningMean,
+    StateSpec,
     TemporalConv,
+    copied,
     fold_norm,
     scale_inputs,
     tensor_name,
 )
 
 Size = tuple[int, int]
+MEAN = "head_mean"
 
 
 def fold_conv(module: ConvNorm, size: Size) -> Conv:
@@ -182,7 +189,14 @@ class DeployHead(nn.Module):
         self.hidden, self.classify = copy.deepcopy((head.hidden, head.classify))
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
-        pooled = self.pool(io, io.spatial_mean(self.project(x)))
+        return self.answer(self.pooled(io, x))
+
+    def pooled(self, io: Io, x: Tensor) -> Tensor:
+        """The mean over space and time, [frames, channels]."""
+        return self.pool(io, io.spatial_mean(self.project(x)))
+
+    def answer(self, pooled: Tensor) -> Tensor:
+        """Logits [frames, classes] of a mean."""
         return self.classify(self.activation(self.hidden(pooled)))
 
     def fold(self, scale: Tensor | None) -> None:
@@ -236,3 +250,50 @@ class DeployMoViNet(nn.Module):
     def _named_blocks(self) -> list[tuple[str, DeployBlock]]:
         found = [(f"blocks.{name}", block) for name, block in self.blocks.items()]
         return [(name, block) for name, block in found if isinstance(block, DeployBlock)]
+
+
+class DeployBody(DeployMoViNet):
+    """All but the classifier: hands on the mean over space and time of what it saw."""
+
+    def forward(self, io: Fresh, x: Tensor) -> None:  # type: ignore[override]
+        x = self.stem(x)
+        for block in self.blocks.values():
+            x = block(io, x)
+        # The state that it also is would be merged with it.
+        io.outputs[MEAN] = copied(self.head.pooled(io, x))
+
+
+class DeployClassifier(nn.Module):
+    """``forward(io, None)``: the mean -> logits [1, classes]."""
+
+    def __init__(self, model: MoViNet):
+        super().__init__()
+        # Of the convolution before the mean only what its folding leaves to the classifier counts.
+        self.head = DeployHead(model.head, (1, 1))
+
+    def forward(self, io: Fresh, frame: Tensor | None) -> Tensor:
+        return self.head.answer(io.inputs[MEAN])
+
+    def fold(self, scales: Mapping[str, Tensor]) -> None:
+        """As `DeployMoViNet.fold`, with the same scales."""
+        self.head.fold(scales.get("head.project"))
+
+
+def split_parts(
+    model: MoViNet, size: Size, states: tuple[StateSpec, ...], macs: Mapping[str, int], every: int
+) -> list[Part]:
+    """The body at every frame, the classifier at every `every`-th; `macs` are by module."""
+    dense = sum(macs[name] for name in ("head.hidden", "head.classify"))
+    mean = Feature(MEAN, (model.head.project.conv.weight.shape[0],))
+    return [
+        Part("body", partial(DeployBody, model, size), states, sum(macs.values()) - dense),
+        Part(
+            "head",
+            partial(DeployClassifier, model),
+            (),
+            dense,
+            every=every,
+            frame=False,
+            features=(mean,),
+        ),
+    ]

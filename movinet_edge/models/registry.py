@@ -19,7 +19,7 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models import movinet_quant, slowfast_quant
 from movinet_edge.models.arch import ModelArch, VideoModel
 from movinet_edge.models.movinet import Block, MoViNet
-from movinet_edge.models.movinet_deploy import DeployMoViNet
+from movinet_edge.models.movinet_deploy import DeployMoViNet, split_parts
 from movinet_edge.models.movinet_table import VARIANTS, MoViNetArch, published_arch
 from movinet_edge.models.slowfast import SlowFast
 from movinet_edge.models.slowfast_deploy import clip_part, step_parts
@@ -27,7 +27,7 @@ from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_ar
 from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
 from movinet_edge.streaming.deploy import Part
 from movinet_edge.streaming.fake_quant import Instrument
-from movinet_edge.streaming.spec import describe
+from movinet_edge.streaming.spec import describe, module_macs
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,15 @@ class Family:
     """One family of models.
 
     `parts` are the graphs of a model in deploy form for frames of a size (height, width): those of
-    a stream (`frames` 1) or of a clip of so many. `simulate` puts int8 into a model.
+    a stream (`frames` 1) or of a clip of so many. `split` are those of a stream whose classifier
+    runs at every so many frames only; None: it has no such. `simulate` puts int8 into a model.
     """
 
     arch: type[ModelArch]
     build: Callable[[Any], VideoModel]
     parts: Callable[[Any, tuple[int, int], int], list[Part]]
     simulate: Callable[[Any], Instrument]
+    split: Callable[[Any, tuple[int, int], int], list[Part]] | None = None
 
 
 def _movinet_parts(model: MoViNet, size: tuple[int, int], frames: int) -> list[Part]:
@@ -50,12 +52,16 @@ def _movinet_parts(model: MoViNet, size: tuple[int, int], frames: int) -> list[P
     return [Part("step", partial(DeployMoViNet, model, size), states, macs)]
 
 
+def _movinet_split(model: MoViNet, size: tuple[int, int], every: int) -> list[Part]:
+    return split_parts(model, size, describe(model, size).states, module_macs(model, size), every)
+
+
 def _slowfast_parts(model: SlowFast, size: tuple[int, int], frames: int) -> list[Part]:
     return step_parts(model, size) if frames == 1 else clip_part(model, size, frames)
 
 
 FAMILIES: dict[str, Family] = {
-    "movinet": Family(MoViNetArch, MoViNet, _movinet_parts, movinet_quant.attach),
+    "movinet": Family(MoViNetArch, MoViNet, _movinet_parts, movinet_quant.attach, _movinet_split),
     "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts, slowfast_quant.attach),
 }
 
@@ -110,9 +116,18 @@ def build(arch: ModelArch) -> VideoModel:
     return FAMILIES[arch.family].build(arch).eval()
 
 
-def deploy_parts(model: VideoModel, frame_size: tuple[int, int], frames: int = 1) -> list[Part]:
-    """The graphs of the model's stream, or of a clip of `frames` frames."""
-    return FAMILIES[model.arch.family].parts(model, frame_size, frames)
+def deploy_parts(
+    model: VideoModel, frame_size: tuple[int, int], frames: int = 1, head_every: int = 1
+) -> list[Part]:
+    """The graphs of the model's stream, or of a clip of `frames` frames.
+
+    `head_every`: of a stream whose classifier runs at every so many frames, as a graph of its own.
+    """
+    family = FAMILIES[model.arch.family]
+    if head_every == 1:
+        return family.parts(model, frame_size, frames)
+    assert family.split is not None
+    return family.split(model, frame_size, head_every)
 
 
 def simulated(model: VideoModel) -> Instrument:

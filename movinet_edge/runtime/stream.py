@@ -91,6 +91,8 @@ class Stream:
         # The reference model itself always answers with logits.
         self._probabilities = manifest.output == "probabilities" and self.backend.format != "torch"
         self._multi_label = manifest.scores == "sigmoid"
+        # The reference model has an answer for every frame, also where the plan has not.
+        self._renewal = manifest.renewal if self.backend.format == "torch" else 1
         self._features = feature_rings(manifest)
         self.graphs = {
             graph.name: GraphRunner(
@@ -143,9 +145,8 @@ class Stream:
                     continue
                 self._partial = None
             runner.run()
-            if self._plan.answer in runner.outputs:
-                self.answers.pop(planned.graph, None)  # the newest answer stands last
-                self.answers[planned.graph] = self._logits(runner)
+            if number % self._renewal == 0:
+                self._take(runner)
         self._frame = number + 1
         if not self.answers or number < self._plan.delay:
             return None
@@ -154,16 +155,30 @@ class Stream:
     def finish(self) -> Prediction | None:
         """The final answer; None if no frame came.
 
-        For frame-by-frame models this is the answer of the last step; one that looks ahead first
-        takes the steps that complete it, and ends the stream. A first clip that ended early is
-        completed by repeating its last frame; the rest behind a whole clip is left out, for the
-        whole clip says more.
+        For frame-by-frame models this is the answer to the last step, also where the plan answers
+        now and then only; one that looks ahead first takes the steps that complete it, and ends the
+        stream. A first clip that ended early is completed by repeating its last frame; the rest
+        behind a whole clip is left out, for the whole clip says more.
         """
         if self._plan.delay and self._frame and not self._ended:
             self._flush()
         while self._partial is not None and not self.answers:
             self.step(self._partial.copy())
+        if self.answers:
+            self._renew(self._frame - 1)
         return self._predict(self._frame - 1) if self.answers else None
+
+    def _renew(self, number: int) -> None:
+        """Answer for frame `number`, the last, where the plan's turn to answer was before it."""
+        for planned in self._plan.steps:
+            runner = self.graphs[planned.graph]
+            # Without states and frames of its own it may run again on what others made.
+            repeats = not runner.rings and runner.frame is None
+            if repeats and number % planned.every != planned.offset:
+                runner.run()
+                self._take(runner)
+            elif self._renewal > 1:
+                self._take(runner)
 
     def _flush(self) -> None:
         """The steps behind the last frame."""
@@ -193,6 +208,12 @@ class Stream:
         self._ended = False
         self._partial = None
         self._frame = 0
+
+    def _take(self, runner: GraphRunner) -> None:
+        """Keep what a graph answered last, if it answers; the newest answer stands last."""
+        if self._plan.answer in runner.outputs:
+            self.answers.pop(runner.graph.name, None)
+            self.answers[runner.graph.name] = self._logits(runner)
 
     def _logits(self, runner: GraphRunner) -> np.ndarray:
         """What a graph answered last, float32 [classes]; of probabilities their logarithms."""
