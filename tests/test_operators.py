@@ -9,6 +9,7 @@ import pytest
 from movinet_edge.benchmarks.operators import TOP, OperatorReport, measure, operators_table, summed
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
+from tests.conftest import BundleFactory
 
 
 def test_kinds_are_added_up_and_medians_taken() -> None:
@@ -31,9 +32,10 @@ def test_onnxruntime_tells_of_its_nodes(small_bundle: Path) -> None:
     assert table.count("\n") == TOP + 4
 
 
-def test_litert_tells_of_what_xnnpack_runs(a0_bundle: Path) -> None:
+def test_litert_tells_of_what_xnnpack_runs(bundles: BundleFactory) -> None:
     pytest.importorskip("ai_edge_litert")
-    report = measure(Bundle(a0_bundle), "litert", runs=3)
+    bundle = bundles("movinet-a0-stream", side=64, formats=("tflite",))
+    report = measure(Bundle(bundle), "litert", runs=3)
     counts = {row.operator: row.count for row in report.operators}
     # One in every block, and one more for every temporal convolution.
     depthwise = sum(n for name, n in counts.items() if name.endswith("DWConv"))
