@@ -14,6 +14,7 @@ from movinet_edge.export.exporter import ExportOptions, export
 from movinet_edge.export.reference import reference_logits
 from movinet_edge.models.registry import MODELS, deploy_parts
 from movinet_edge.runtime import Stream
+from movinet_edge.train.protocols import BundlePredictor, EvalProtocol
 from tests.bundles import clip
 from tests.commands import Command, Refused
 from tests.conftest import seeded_checkpoint
@@ -86,6 +87,12 @@ def test_the_plan_and_what_it_saves(bundle: Path, source: Checkpoint) -> None:
 def test_parts_of_the_usual_plan_are_as_they_were(source: Checkpoint) -> None:
     (part,) = deploy_parts(source.model, (SIDE, SIDE))
     assert (part.name, part.every, part.features) == ("step", 1, ())
+
+
+def test_clips_are_as_long_as_the_models(bundle: Path, source: Checkpoint) -> None:
+    with Stream(bundle, "onnxruntime") as stream:
+        predictor = BundlePredictor(stream, EvalProtocol("clip"))
+    assert predictor.protocol.frames == source.arch.clip_frames
 
 
 def test_the_command(call: Command, bundle: Path) -> None:

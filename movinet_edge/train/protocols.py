@@ -271,9 +271,9 @@ def _with_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
 def _for_bundle(protocol: EvalProtocol, bundle: Bundle) -> EvalProtocol:
     """The protocol with a length of clips that the bundle can take."""
     manifest = bundle.manifest
-    # Graphs that take turns need as many times the frames.
-    turns = [(step.every, manifest.graph(step.graph).frames) for step in manifest.plan.steps]
-    every, frames = map(max, zip(*turns, strict=True))
+    # Members that take turns need as many times the frames; parts of one model do not.
+    every = min(step.every for step in manifest.plan.steps)
+    frames = max(manifest.graph(step.graph).frames for step in manifest.plan.steps)
     if frames == 1:
         if protocol.name == "stream" or protocol.frames is not None:
             return _with_frames(protocol, 1)
