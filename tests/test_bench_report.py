@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from movinet_edge.benchmarks import host, machine, output, peaks, stats
 from movinet_edge.benchmarks.contestant import EngineClock, Entry, clips, fit_frames
 from movinet_edge.benchmarks.endurance import Pace, go_on
 from movinet_edge.benchmarks.line_up import with_unique_labels
-from movinet_edge.benchmarks.modes import Schedule
+from movinet_edge.benchmarks.modes import Mode, Schedule
+from movinet_edge.benchmarks.peer_figures import peers_table
 from movinet_edge.benchmarks.record import (
     Alone,
     GraphFile,
@@ -26,6 +28,7 @@ from movinet_edge.benchmarks.record import (
 )
 from movinet_edge.benchmarks.roofline import roofline
 from movinet_edge.benchmarks.timing import LEAD, WARMUP, Timed, interleaved, prepare
+from movinet_edge.cli.bench import ModeName
 from movinet_edge.errors import BadInput, CheckFailed
 
 FILE = GraphFile(graph="step", form="fresh", file="step.tflite", sha256="0", bytes=1, partitions=1)
@@ -287,6 +290,21 @@ def test_the_table_has_a_row_each() -> None:
     report = example_report()
     assert output.table(report).row_count == len(report.measurements)
     assert "1 cores" in output.machine_line(report.machine)
+
+
+def test_the_table_of_peers_has_a_row_each() -> None:
+    report = example_report()
+    (ours,) = report.measurements
+    subject = ours.subject.model_copy(update={"kind": "peer", "label": "other", "name": "other"})
+    both = (ours, ours.model_copy(update={"subject": subject}))
+    rows = peers_table({"a0": report.model_copy(update={"measurements": both})}).splitlines()
+    assert rows[2] == "| a0 | x | 1 | 1 | 1.50 | 1.90 | 1.00 (1.00–1.00) | – | – | – |"
+    assert rows[3] == "| a0 | other | 1 | 1 | 1.50 | 1.90 | – | – | – | – |"
+    assert "ratios to x" in rows[-1]
+
+
+def test_modes_of_the_command_are_those_of_the_schedule() -> None:
+    assert tuple(mode.value for mode in ModeName) == get_args(Mode)
 
 
 def test_labels_tell_threads_and_files_apart() -> None:
