@@ -76,11 +76,9 @@ def caption(report: Report) -> str:
 
 def how(report: Report) -> str:
     """What the times are of, in one line."""
-    first = report.measurements[0].method
-    if first.mode == "cold":
-        return (
-            f"ms from the model's path to its first answer, in {first.steps} fresh processes each"
-        )
+    first, cold = report.measurements[0].method, report.measurements[0].cold
+    if cold is not None:
+        return f"ms from the model's path to its first answer, in {cold.processes} processes each"
     mode = f"paced at {first.frame_rate:g}/s" if first.frame_rate else "back to back"
     turns = f" in {first.rounds} rounds" if first.rounds else ""
     return f"ms per step, {first.steps} steps {mode}" + (

@@ -16,7 +16,8 @@ class Roofline:
 
     `arithmetic_ms`: its MACs at the peak of its threads (int8's for int8, else float32's).
     `bytes_ms`: what it reads and writes, at the bandwidth of a copy: within the core's own cache if
-    all of it fits there, else in memory. None where machine or work are not known.
+    all of it fits there, else in memory. None where machine or work are not known, and of cold
+    starts.
     """
 
     step_ms: float
@@ -42,6 +43,8 @@ class Roofline:
 def roofline(measured: Measurement, machine: Machine) -> Roofline:
     """The limits of a measurement on the machine that it was made on."""
     subject = measured.subject
+    if measured.cold is not None:
+        return Roofline(measured.step_ms.p50, None, None)
     peak = machine.int8_gmacs if subject.precision == "int8" else machine.sgemm_gmacs
     arithmetic = None
     if subject.macs_per_step is not None and peak is not None:
