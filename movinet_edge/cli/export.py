@@ -207,7 +207,8 @@ def _checkpoint(source: str, labels: Path | None, size: int | None) -> Checkpoin
     if source in trained_checkpoints() or (_is_path(source) and not is_model(source)):
         checkpoint = read_checkpoint(Path(source), names)
     elif is_model(source):
-        err().print(f"note: {source} has untrained (seeded) weights; its answers mean nothing")
+        note = f"note: {source} has untrained (seeded) weights; its answers mean nothing"
+        err().print(note, soft_wrap=True)
         arch = named_arch(source)
         checkpoint = Checkpoint(seeded_model(arch), default_preprocessing(arch), names)
     else:
