@@ -34,7 +34,7 @@ class HostTensor(Buffer):
     def __init__(self, spec: TensorSpec):
         super().__init__(spec)
         if spec.dtype not in KINDS:
-            raise ValueError(f"its Python interface has no tensors of {spec.dtype}")
+            raise ValueError(f"its Python interface takes no states of {spec.dtype}")
         zeros = np.zeros(spec.shape, spec.dtype)
         layout = MNN.Tensor_DimensionType_Caffe
         self.tensor = MNN.Tensor(spec.shape, KINDS[spec.dtype], zeros, layout)
