@@ -31,6 +31,7 @@ SCHEMA_VERSION = 1
 FormatName = Literal["onnx", "tflite", "torch"]
 Precision = Literal["fp32", "fp16", "int8-weights", "dynamic", "int8"]
 ProfileName = Literal["cpu", "nnapi", "gpu", "coreml"]
+Rescale = Literal["nearest", "bilinear", "area"]
 BundlePath = Annotated[str, AfterValidator(inside)]
 
 

@@ -238,9 +238,9 @@ class Backbone(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    side: int = Field(224, ge=32)
+    side: int = Field(224, ge=16)
     padding: Padding | None = None
-    padded_for: int | None = Field(None, ge=32)
+    padded_for: int | None = Field(None, ge=16)
     eps: float | None = Field(None, gt=0)
 
     @field_validator("name")
