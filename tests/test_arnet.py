@@ -15,7 +15,7 @@ from movinet_edge.models.arnet import DECISIONS, LOOKED, ArNet, Look, rescaled
 from movinet_edge.models.arnet_cost import CostTable, published_costs, read_costs, true_costs
 from movinet_edge.models.arnet_table import VARIANTS, ArNetArch, arnet_arch
 from movinet_edge.models.backbone_table import Backbone
-from movinet_edge.models.registry import MODELS, deploy_parts, seeded_model
+from movinet_edge.models.registry import BASELINES, deploy_parts, named_arch, seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime.rescale import rescale
 from movinet_edge.streaming.state import State
@@ -338,9 +338,9 @@ def test_actions_are_a_table() -> None:
 def test_baselines_are_models() -> None:
     for label in VARIANTS:
         for arch in arnet_arch(label).baselines():
-            assert MODELS[arch.name] == arch
-    assert {"arnet-phone-scale-96", "arnet-phone-random", "arnet-phone-lstm"} <= set(MODELS)
-    assert not MODELS["arnet-phone-multi-scale"].deploys
+            assert named_arch(arch.name) == arch
+    assert {"arnet-phone-scale-96", "arnet-phone-random", "arnet-phone-lstm"} <= set(BASELINES)
+    assert not named_arch("arnet-phone-multi-scale").deploys
     with pytest.raises(BadInput, match="is a baseline to compare with and has no plan"):
         deploy_parts(seeded_model(tiny(decides="random")), (SIDE, SIDE))
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from movinet_edge.checkpoints.infer import Weights
 from movinet_edge.errors import BadInput
 from movinet_edge.models.backbone import BackboneNet
-from movinet_edge.models.backbone_table import Backbone, BackboneTable, BlockRow
+from movinet_edge.models.backbone_table import BACKBONES, Backbone, BackboneTable, BlockRow
 
 Pairs = Iterator[tuple[str, str]]
 SHOWN = 3  # names in a message
@@ -162,31 +163,46 @@ def read_backbone(weights: Weights, backbone: Backbone, source: object) -> tuple
     Raises:
         BadInput: the file holds another backbone, or one in a naming that is not known.
     """
-    expected = {k: v for k, v in BackboneNet(backbone).state_dict().items() if not _counts(k)}
-    best: tuple[int, Weights, list[str], Naming] | None = None
-    for naming in _namings(backbone):
-        found, left = _renamed(weights, naming, backbone.table)
-        fitting = len(set(found) & set(expected))
-        if best is None or fitting > best[0]:
-            best = fitting, found, left, naming
-    assert best is not None
-    _, found, left, naming = best
-    missing = sorted(set(expected) - set(found))
+    found, read, problems = _nearest(weights, backbone)
+    if problems:
+        raise BadInput(f"{source} does not hold a {backbone.name} ({'; '.join(problems)})")
+    return found, read
+
+
+def find_backbone(weights: Weights, side: int, source: object) -> tuple[Weights, Backbone]:
+    """As `read_backbone` of whichever backbone the file holds.
+
+    Raises:
+        BadInput: it is none of those there are.
+    """
+    for name in BACKBONES:
+        found, read, problems = _nearest(weights, Backbone(name=name, side=side))
+        if not problems:
+            return found, read
+    raise BadInput(f"{source} does not hold a backbone of a known kind ({', '.join(BACKBONES)})")
+
+
+def _nearest(weights: Weights, backbone: Backbone) -> tuple[Weights, Backbone, list[str]]:
+    """With the naming that fits best: our weights, the backbone, and what is wrong, in words."""
+    with torch.device("meta"):
+        expected = BackboneNet(backbone).state_dict()
+    expected = {k: v for k, v in expected.items() if not _counts(k)}
+    tried = [(naming, *_renamed(weights, naming, backbone.table)) for naming in _namings(backbone)]
+    naming, found, left = max(tried, key=lambda row: len(row[1].keys() & expected.keys()))
     found = {k: _shaped(v, expected[k]) if k in expected else v for k, v in found.items()}
     shapes = [
         f"{k} {list(found[k].shape)} instead of {list(expected[k].shape)}"
-        for k in sorted(set(found) & set(expected))
+        for k in sorted(found.keys() & expected.keys())
         if found[k].shape != expected[k].shape
     ]
+    missing = sorted(expected.keys() - found.keys())
     problems = [
         f"{kind}: {', '.join(names[:SHOWN])}{' ...' if len(names) > SHOWN else ''}"
         for kind, names in (("missing", missing), ("left over", left), ("wrong shape", shapes))
         if names
     ]
-    if problems:
-        raise BadInput(f"{source} does not hold a {backbone.name} ({'; '.join(problems)})")
     said = backbone.model_dump(exclude_none=True)
-    return found, Backbone.model_validate({**naming.changes, **said})
+    return found, Backbone.model_validate({**naming.changes, **said}), problems
 
 
 def _renamed(weights: Weights, naming: Naming, table: BackboneTable) -> tuple[Weights, list[str]]:

@@ -60,7 +60,8 @@ class Policy(nn.Module):
         super().__init__()
         self.net, self.dropout = BackboneNet(backbone), nn.Dropout(arch.dropout)
         self.cell = LstmCell(self.net.features, arch.hidden)
-        self.act = _dense(arch.hidden, len(arch.actions)) if arch.chooses else None
+        decides = arch.chooses and arch.decides == "policy"
+        self.act = _dense(arch.hidden, len(arch.actions)) if decides else None
         self.classify = _dense(arch.hidden, arch.classes) if arch.lite else None
 
 
@@ -171,8 +172,8 @@ class ArNet(VideoModel):
             rows.append(steps.take(features[:, t], bias, drawn, forced))
         chosen, scores, lite = zip(*rows, strict=True)
         return (
-            torch.stack(chosen, 1) if arch.decides != "all" and arch.chooses else everything,
-            torch.stack(scores, 1) if arch.chooses else None,
+            torch.stack(chosen, 1) if arch.chooses else everything,
+            torch.stack(scores, 1) if policy.act is not None else None,
             torch.stack(lite, 1) if arch.lite else None,
             steps.state(),
         )
@@ -254,9 +255,9 @@ class _Steps:
         if given is not None:
             return F.one_hot(given, len(arch.actions)).to(scores.dtype)
         if arch.decides == "random":
-            chance = torch.ones_like(scores)
-            best = chance.multinomial(1)[:, 0] if not scores.is_meta else scores.argmax(1)
-            return F.one_hot(best, len(arch.actions)).to(scores.dtype)
+            chance = torch.ones(len(self.hidden), len(arch.actions))
+            best = chance.multinomial(1)[:, 0].to(self.hidden.device)
+            return F.one_hot(best, len(arch.actions)).to(self.hidden.dtype)
         logs = scores.softmax(1).clamp(min=SMALLEST).log()
         if noise is None and training:
             noise = -torch.empty_like(logs).exponential_().log()

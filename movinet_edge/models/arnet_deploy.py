@@ -55,13 +55,20 @@ def step_parts(model: ArNet, size: tuple[int, int]) -> list[Part]:
     """The graphs of a stream: the policy first, then those that its actions ask for.
 
     Raises:
-        BadInput: a baseline that several graphs answer for at once, or chance decides in.
+        BadInput: a baseline that several graphs answer for at once, or chance decides in; frames
+            smaller than a scale.
     """
     arch = model.arch
     if not arch.deploys:
         raise BadInput(
             f"{arch.name} is a baseline to compare with and has no plan; export the model that "
             "chooses, or a single scale"
+        )
+    sides = [b.side for b in (arch.policy, *arch.backbones) if b is not None]
+    if max(sides) > min(size):
+        raise BadInput(
+            f"{arch.name} looks at {max(sides)} pixels, and frames have {min(size)}; leave out the "
+            "size"
         )
     macs = module_macs(model, size)
     states = {state.name: state for state in describe(model, size).states}
@@ -74,7 +81,8 @@ def step_parts(model: ArNet, size: tuple[int, int]) -> list[Part]:
                 partial(DeployPolicy, model.policy),
                 tuple(states[name] for name in (HIDDEN, CELL)),
                 sum(n for path, n in macs.items() if path.startswith("policy.")),
-                side=arch.policy.side,
+                side=_smaller(arch.policy.side, size),
+                whole=False,  # the mean over frames is the host's
             )
         )
     for k, (look, backbone) in enumerate(zip(model.backbones, arch.backbones, strict=True)):
@@ -85,8 +93,14 @@ def step_parts(model: ArNet, size: tuple[int, int]) -> list[Part]:
                 partial(DeployLook, look),
                 (),
                 sum(n for path, n in macs.items() if path.startswith(f"backbones.{k}.")),
-                side=backbone.side,
+                side=_smaller(backbone.side, size),
+                whole=False,
                 when=arch.actions[k].name if arch.chooses else None,
             )
         )
     return parts
+
+
+def _smaller(side: int, size: tuple[int, int]) -> int | None:
+    """The side of a graph's frames, where it is not the model's own."""
+    return None if size == (side, side) else side

@@ -87,25 +87,29 @@ MODELS: dict[str, ModelArch] = {
         *(slowfast_arch(label) for label in SLOWFASTS),
         *(slowfast_arch(label, causal=True) for label in CAUSAL),
         *(arnet_arch(label) for label in ARNETS),
-        *(arch for label in ARNETS for arch in arnet_arch(label).baselines()),
     )
+}
+
+# To train and compare with.
+BASELINES: dict[str, ModelArch] = {
+    arch.name: arch for label in ARNETS for arch in arnet_arch(label).baselines()
 }
 
 
 def named_arch(name: str) -> ModelArch:
-    """The published architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
+    """The architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
 
     Raises:
         BadInput: there is none of that name.
     """
     if not is_model(name):
         raise BadInput(f"unknown model {name!r}; movinet-edge models lists them all")
-    return MODELS.get(name) or MODELS[f"movinet-{name}"]
+    return MODELS.get(name) or BASELINES.get(name) or MODELS[f"movinet-{name}"]
 
 
 def is_model(name: str) -> bool:
-    """Whether a published architecture is called so, in full or for short."""
-    return name in MODELS or f"movinet-{name}" in MODELS
+    """Whether an architecture is called so, in full or for short."""
+    return name in MODELS or name in BASELINES or f"movinet-{name}" in MODELS
 
 
 def arch_from_record(record: dict[str, Any]) -> ModelArch:
@@ -156,7 +160,8 @@ def deploy_body(
 
 def default_preprocessing(arch: ModelArch) -> Preprocessing:
     """Square centre crop at the architecture's resolution and frame rate."""
-    return Preprocessing(height=arch.resolution, width=arch.resolution, frame_rate=arch.frame_rate)
+    side, rescale = arch.resolution, getattr(arch, "rescale", None)
+    return Preprocessing(height=side, width=side, frame_rate=arch.frame_rate, rescale=rescale)
 
 
 def seeded_model(arch: ModelArch, seed: int = 0) -> VideoModel:

@@ -101,7 +101,8 @@ class Part:
     runs at every `every`-th frame; its logits belong to the frame `delay` frames ago. `flags`: it
     takes `VALID`, 1 for frames and 0 for what completes a stream that looks ahead. `side`: of its
     frames, where they are smaller than the model's. `when`: the action, decided by the first part,
-    that asks for it.
+    that asks for it. Where it is the only one, `whole`: it is the model, with all of its states and
+    its answer.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Part:
     features: tuple[Feature, ...] = ()
     side: int | None = None
     when: str | None = None
+    whole: bool = True
 
 
 def from_nhwc(x: Tensor) -> Tensor:
