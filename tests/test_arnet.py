@@ -27,8 +27,8 @@ CLASSES = 5
 def tiny(**changes: object) -> ArNetArch:
     """Two small backbones, the policy's own answer, and all skips."""
     record: dict[str, object] = {
-        "policy": Backbone(name="phone-xs", side=20),
-        "backbones": (Backbone(name="phone-s", side=48), Backbone(name="phone-xs", side=32)),
+        "policy": Backbone(name="nano", side=20),
+        "backbones": (Backbone(name="nano", side=48), Backbone(name="nano", side=32)),
         "hidden": 16,
         "classes": CLASSES,
         "resolution": SIDE,

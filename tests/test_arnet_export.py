@@ -394,7 +394,7 @@ def test_options_that_do_not_go_together(
     save_checkpoint(made, tmp_path / "c.safetensors")
     costs = tmp_path / "costs.json"
     costs.write_text('{"unit": "ms", "networks": {"policy": 1}}')
-    assert "the cost table has no phone-s@48" in refused(
+    assert "the cost table has no nano@48" in refused(
         "export", tmp_path / "c.safetensors", "--out", tmp_path / "o", "--costs", costs
     )
     small = default_preprocessing(made.arch).model_copy(update={"height": 32, "width": 32})
@@ -405,7 +405,7 @@ def test_options_that_do_not_go_together(
 
 
 def test_a_cost_table_is_in_the_bundle(made: Checkpoint, tmp_path: Path) -> None:
-    networks = {"policy": 1.0, "phone-s@48": 9.0, "phone-xs@32": 4.0}
+    networks = {"policy": 1.0, "nano@48": 9.0, "nano@32": 4.0}
     costs = CostTable(unit="ms", networks=networks)
     export(made, tmp_path / "b", ExportOptions(("onnx",), verify=False, costs=costs))
     choice = Bundle(tmp_path / "b").manifest.plan.choice
@@ -429,4 +429,4 @@ def test_run_shows_actions(bundle: Path, tmp_path: Path, call: Command) -> None:
     assert "frames by action: skip 4 24" in out
     code, out, err = call("inspect", bundle)
     assert code == 0, err
-    assert "policy decides for each frame (GFLOPs of a frame): phone-s@48" in out
+    assert "policy decides for each frame (GFLOPs of a frame): nano@48" in out

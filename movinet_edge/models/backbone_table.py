@@ -101,10 +101,19 @@ MOBILENET_V2 = (
 )
 
 
-def _mobilenet_v2(width: float = 1.0, head: int = 1280) -> BackboneTable:
-    stem = inputs = make_divisible(32 * width)
+# Of stride 16 instead of 32, for images of few pixels; four blocks.
+NANO = ((1, 8, 1, 1), (4, 16, 1, 2), (4, 24, 1, 2), (4, 32, 1, 2))
+
+
+def _mobilenet_v2(
+    width: float = 1.0,
+    head: int = 1280,
+    stem: int = 32,
+    table: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2,
+) -> BackboneTable:
+    stem = inputs = make_divisible(stem * width)
     stages = []
-    for expansion, channels, count, stride in MOBILENET_V2:
+    for expansion, channels, count, stride in table:
         outputs, rows = make_divisible(channels * width), []
         for index in range(count):
             step = stride if index == 0 else 1
@@ -208,7 +217,7 @@ def _mobilenet_v3(table: tuple[MobileRow, ...], hidden: int) -> BackboneTable:
     )
 
 
-# The last four are for phones: MobileNetV2's rows, narrower, with a head that narrows too. Without
+# The last ones are for phones: MobileNetV2's rows, narrower, with a head that narrows too. Without
 # squeeze-excite and hard-swish they keep their accuracy in 8 bits.
 BACKBONES: dict[str, BackboneTable] = {
     "resnet18": _resnet("basic", (2, 2, 2, 2)),
@@ -224,6 +233,7 @@ BACKBONES: dict[str, BackboneTable] = {
     "phone-m": _mobilenet_v2(0.5, 320),
     "phone-s": _mobilenet_v2(0.35, 240),
     "phone-xs": _mobilenet_v2(0.25, 160),
+    "nano": _mobilenet_v2(1.0, 96, 8, NANO),
 }
 
 
