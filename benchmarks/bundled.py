@@ -92,12 +92,19 @@ def precisions(manifest: Manifest, backend: str) -> list[str]:
 
 
 def macs_per_step(manifest: Manifest, frames_per_step: int) -> float:
-    """Multiply-accumulates of a step, averaged over the plan where graphs run now and then."""
-    total = 0.0
+    """Multiply-accumulates of a step, averaged over the plan where graphs run now and then.
+
+    Of graphs to choose from it is the largest that counts.
+    """
+    total, chosen = 0.0, [0.0]
     for planned in manifest.plan.steps:
         graph = manifest.graph(planned.graph)
-        total += graph.macs * frames_per_step / (planned.every * graph.frames)
-    return total
+        macs = graph.macs * frames_per_step / (planned.every * graph.frames)
+        if planned.when is None:
+            total += macs
+        else:
+            chosen.append(macs)
+    return total + max(chosen)
 
 
 def check_parity(contestant: BundleContestant) -> float:

@@ -57,6 +57,11 @@ def prepare(bundle: Bundle, engine: str, folder: Path, precision: str = "fp32") 
     names = dict.fromkeys(step.graph for step in manifest.plan_for(backend.format).steps)
     graphs = [manifest.graph(name) for name in names]
     files = {graph.name: find_file(graph, backend, precision) for graph in graphs}
+    if bundle.manifest.plan.combine == "looks":
+        raise BadInput(
+            f"{bundle.path} decides what to run at each frame, which the native runner cannot; "
+            "time it on this machine, without --device"
+        )
     writer = _Writer(bundle, graphs, list(files.values()))
     with new_folder(folder) as work, write_errors(folder):
         for file in files.values():

@@ -156,6 +156,8 @@ def measure(reference: np.ndarray, answers: np.ndarray, threshold: Threshold) ->
     error = np.where(finite, absolute / deviation, NOT_FINITE)
     norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(answers, axis=1)
     cosine = (reference * answers).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
+    nothing = ~reference.any(1) & ~answers.any(1)  # of a model that has not looked yet
+    cosine = np.where(nothing, 1.0, cosine)
     cosine = np.where(finite, cosine, -1.0)
     top1 = _top1(reference, answers, 2 * threshold.max_error * deviation)
     judged = [same for same in top1 if same is not None]

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from movinet_edge.bundle import Rescale
 from movinet_edge.models.arch import ModelArch
-from movinet_edge.models.backbone_table import Backbone
+from movinet_edge.models.backbone_table import SMALLEST_SIDE, Backbone
 
 Decides = Literal["policy", "random", "all"]
 Held = Literal["both", "hidden"]
@@ -118,12 +118,11 @@ class ArNetArch(ModelArch):
         return self.decides != "random" and (self.chooses or len(self.actions) == 1)
 
     def resized(self, classes: int, side: int, frames: int) -> ArNetArch:
-        """All scales keep their ratios to the frame."""
+        """All scales keep their ratios to the frame, down to the least that backbones take."""
 
         def scaled(backbone: Backbone) -> Backbone:
-            return backbone.model_copy(
-                update={"side": round(backbone.side * side / self.resolution)}
-            )
+            own = max(round(backbone.side * side / self.resolution), SMALLEST_SIDE)
+            return backbone.model_copy(update={"side": own})
 
         changes: dict[str, object] = {"classes": classes, "resolution": side, "frames": frames}
         changes["policy"] = None if self.policy is None else scaled(self.policy)

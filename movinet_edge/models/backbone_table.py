@@ -237,6 +237,9 @@ BACKBONES: dict[str, BackboneTable] = {
 }
 
 
+SMALLEST_SIDE = 16  # of the images of a backbone, in pixels
+
+
 class Backbone(BaseModel):
     """A backbone of `BACKBONES` on square images of `side` pixels.
 
@@ -248,9 +251,9 @@ class Backbone(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    side: int = Field(224, ge=16)
+    side: int = Field(224, ge=SMALLEST_SIDE)
     padding: Padding | None = None
-    padded_for: int | None = Field(None, ge=16)
+    padded_for: int | None = Field(None, ge=SMALLEST_SIDE)
     eps: float | None = Field(None, gt=0)
 
     @field_validator("name")
