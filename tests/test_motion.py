@@ -169,7 +169,7 @@ def test_adaptive_clips_are_idle_but_for_a_moment() -> None:
 
 
 def test_cards_are_alike_from_afar() -> None:
-    """Of every pattern half is ink: on a small frame all are one grey, on a large one they differ."""
+    """Half of every pattern is ink: on small frames all are one grey, on large ones they differ."""
     for pattern in PATTERNS.values():
         assert pattern.mean() == pytest.approx(0.5, abs=0.13)
     shown = {}
