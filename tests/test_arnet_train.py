@@ -26,7 +26,7 @@ from movinet_edge.train.evaluate import EvalOptions, evaluate_model
 from movinet_edge.train.parallel import World
 from movinet_edge.train.protocols import EvalProtocol, uniform
 from movinet_edge.train.recipe import make_recipe
-from movinet_edge.train.run_folder import BEST, RunFolder
+from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
 from movinet_edge.train.trainer import Trainer, TrainOptions
 from movinet_edge.train.transfer import starting_point
 from tests.bundles import clip
@@ -70,6 +70,7 @@ def run(data: Path, folder: Path, **fields: Any) -> ArNet:
     train = videos(data)
     recipe = make_recipe(RECIPE | fields)
     place = RunFolder(folder)
+    place.begin(RunRecord(recipe=recipe, data=str(data)))
     world = World(0, 1, torch.device("cpu"))
     Trainer(recipe, train, None, place, world, TrainOptions(log_every=1)).run(lambda _: None)
     model = load_checkpoint(folder / BEST).model

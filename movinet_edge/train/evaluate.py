@@ -157,7 +157,7 @@ def evaluate(
         macs=sum(s.macs for s in shares),
         frames=sum(s.frames for s in shares),
         seconds=sum(s.seconds for s in shares),
-        taken=sum((s.taken for s in shares), Counter()),
+        taken=Counter({n: sum(s.taken[n] for s in shares) for n in share.taken}),
         broken=[b for s in shares for b in s.broken],
     )
     if not total.videos:
