@@ -16,6 +16,7 @@ import numpy as np
 from movinet_edge.bundle import Choice, Threshold
 from movinet_edge.export.properties import Answers
 from movinet_edge.export.verify_record import Decisions, Flip, measure
+from movinet_edge.runtime.choice import decided
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,17 +83,8 @@ def follow(
         taken.append(done.decisions[0].argmax(1).numpy())
     skips = [action.skip for action in model.arch.actions]
     chosen = np.concatenate(taken)
-    found = Taken(chosen, np.concatenate(scores), fresh(chosen, skips))
+    found = Taken(chosen, np.concatenate(scores), np.array(decided(chosen, skips)))
     return np.concatenate(logits), found
-
-
-def fresh(numbers: np.ndarray, skips: list[int]) -> np.ndarray:
-    """At which of T frames there was a decision, bool [T], given the actions of all of them."""
-    found, waiting = [], 0
-    for number in numbers:
-        found.append(waiting == 0)
-        waiting = max((waiting or skips[number]) - 1, 0)
-    return np.array(found)
 
 
 def judged(choice: Choice, reference: np.ndarray, taken: Taken, limits: Threshold) -> Decisions:

@@ -11,7 +11,7 @@ import numpy as np
 from movinet_edge import __version__
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
-from movinet_edge.export.decisions import Taken, fresh
+from movinet_edge.export.decisions import Taken
 from movinet_edge.export.facts import graph_facts
 from movinet_edge.export.parity import (
     Source,
@@ -32,6 +32,7 @@ from movinet_edge.export.reference import (
 )
 from movinet_edge.export.verify_record import Check, StreamParity, VerifyRecord
 from movinet_edge.pattern import moving_pattern
+from movinet_edge.runtime.choice import decided
 from movinet_edge.runtime.engines import backend_named, usable_backends
 from movinet_edge.runtime.preprocess import fill
 
@@ -246,7 +247,8 @@ def _stored_decisions(bundle: Bundle) -> Taken | None:
         if choice is None or "actions" not in golden:
             return None
         skips = [action.skip for action in choice.actions]
-        return Taken(golden["actions"], golden["scores"], fresh(golden["actions"], skips))
+        actions = golden["actions"]
+        return Taken(actions, golden["scores"], np.array(decided(actions, skips)))
 
 
 def _completed(bundle: Bundle, target: Target, models: Models) -> list[Check]:

@@ -12,21 +12,25 @@ import numpy as np
 import pytest
 import torch
 
+from movinet_edge.benchmarks.native_plan import prepare
 from movinet_edge.bundle import Bundle, Precision
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.export.decisions import follow, fresh, run_and_note
+from movinet_edge.export.decisions import follow, run_and_note
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
 from movinet_edge.export.plans import make_plan
 from movinet_edge.export.verify import verify_bundle
 from movinet_edge.files import MANIFEST, sha256_of
 from movinet_edge.models.arnet import ArNet
-from movinet_edge.models.arnet_cost import CostTable, true_costs
+from movinet_edge.models.arnet_cost import CostTable, read_costs, true_costs
 from movinet_edge.models.arnet_table import ArNetArch
 from movinet_edge.models.registry import default_preprocessing, deploy_parts, seeded_model
 from movinet_edge.runtime import Stream
+from movinet_edge.runtime.choice import decided
 from movinet_edge.runtime.engines import Buffers
+from movinet_edge.train.adaptive_eval import bundle_predictor, torch_predictor
+from movinet_edge.train.protocols import EvalProtocol
 from tests.bundles import clip, edited, logits_of
 from tests.commands import Command, Refused
 from tests.test_arnet import CLASSES, SIDE, tiny
@@ -318,8 +322,9 @@ def test_fewer_bits(made: Checkpoint, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_static_int8(made: Checkpoint, tmp_path: Path) -> None:
+def test_static_int8(tmp_path: Path) -> None:
     """Every graph is calibrated on all frames at its own scale, and takes bytes."""
+    made = checkpoint(rate=10.0)
     for number in range(3):
         encode_video(tmp_path / f"{number}.mp4", clip(40, SIDE, SIDE, number), 10)
     options = ExportOptions(precisions=("int8",), calibrate=tmp_path, calibration_frames=100)
@@ -333,11 +338,11 @@ def test_static_int8(made: Checkpoint, tmp_path: Path) -> None:
                 assert frame.dtype in ("uint8", "int8")
 
 
-def test_fresh_decisions() -> None:
+def test_when_there_is_a_decision() -> None:
     skips = [0, 0, 1, 2, 4]
-    numbers = np.array([0, 3, 3, 2, 4, 4, 4, 4, 1])
+    numbers = [0, 3, 3, 2, 4, 4, 4, 4, 1]
     expected = [True, True, False, True, True, False, False, False, True]
-    assert fresh(numbers, skips).tolist() == expected
+    assert decided(numbers, skips) == expected
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -427,6 +432,45 @@ def test_a_cost_table_is_in_the_plan(made: Checkpoint) -> None:
     assert choice is not None
     assert choice.unit == "ms"
     assert [action.cost for action in choice.actions] == [10, 5, 1, 1, 0.5, 0.25]
+
+
+def test_costs_are_measured(bundle: Path, tmp_path: Path, call: Command, refused: Refused) -> None:
+    """``bench --costs`` writes what ``export --costs`` takes."""
+    table = tmp_path / "ms.json"
+    code, out, err = call("bench", bundle, "--costs", table, "--steps", 5, "--engine", "litert")
+    assert code == 0, err
+    assert "nano@32: " in out
+    costs = read_costs(table, tiny())
+    assert costs.unit == "ms"
+    assert all(cost > 0 for cost in costs.networks.values())
+    assert "times networks alone" in refused("bench", bundle, "--costs", table, "--paced")
+    everything = edited(bundle, tmp_path / "everything", _deciding_nothing)
+    assert "decides nothing, so there are no costs" in refused(
+        "bench", everything, "--costs", table
+    )
+
+
+def test_devices_are_refused(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="which the native runner cannot"):
+        prepare(Bundle(bundle), "onnxruntime", tmp_path / "n")
+
+
+def test_evaluation_counts_what_ran(bundle: Path, made: Checkpoint) -> None:
+    """The same on an engine and in PyTorch: actions, answers, and what was computed for them."""
+    video = torch.from_numpy(frames(40)).permute(0, 3, 1, 2).float() / 255
+    protocol = EvalProtocol("uniform", 24)
+    size = (SIDE, SIDE)
+    model = torch_predictor(made.model, size, protocol, torch.device("cpu"))
+    with Stream(bundle, "onnxruntime") as stream:
+        engine = bundle_predictor(stream, protocol)
+        found = [predictor.predict(video) for predictor in (model, engine)]
+        torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+        assert model.taken == engine.taken
+        assert sum(engine.taken.values()) == 24
+        runs = {name: runner.steps for name, runner in stream.graphs.items()}
+        macs = sum(n * Bundle(bundle).manifest.graph(name).macs for name, n in runs.items())
+        assert engine.macs(40) == macs
+    assert model.macs(40) == pytest.approx(macs, rel=1e-6)
 
 
 def test_run_shows_actions(bundle: Path, tmp_path: Path, call: Command) -> None:

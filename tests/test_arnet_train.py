@@ -215,7 +215,9 @@ def test_usage_and_costs_of_an_evaluation(data: Path) -> None:
     assert sum(record.usage.values()) == pytest.approx(1)
     costs = true_costs(arch)
     expected = costs.frame_cost(arch, list(record.usage.values()))
-    assert record.macs_per_video == pytest.approx(8e9 * expected, rel=0.2)  # skips that are cut off
+    # A skip that the end cuts off has run the policy once, and counts for its frames only.
+    assert record.macs_per_video == pytest.approx(8e9 * expected, rel=0.1)
+    assert record.macs_per_video >= 7.99e9 * expected
     published = published_costs(arch).frame_cost(arch, list(record.usage.values()))
     assert record.gflops_per_frame == pytest.approx(published, abs=1e-6)
     assert record.ms_per_frame is not None

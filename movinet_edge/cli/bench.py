@@ -15,6 +15,7 @@ from movinet_edge.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from movinet_edge.benchmarks.record import Report
+    from movinet_edge.bundle import Bundle
 
 MAX_SLOWDOWN = 1.15
 
@@ -107,6 +108,15 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of a bundle that decides: time each of its networks instead, and write what "
+            "train --set costs=FILE and export --costs take.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Check a bundle's backends, then time them in turn, step by step; here or on a device."""
     from movinet_edge.benchmarks import host, output
@@ -115,6 +125,11 @@ def bench(
     from movinet_edge.cli.bench_devices import bench_devices, remote_options
     from movinet_edge.cli.console import progress
 
+    if costs is not None:
+        if device != "host" or against or paced or baseline or json_file:
+            raise BadInput("--costs times networks alone, on the host; leave out other options")
+        _write_costs(costs, Bundle(path), backend, precision and precision.value, threads, steps)
+        return
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
     before = None if baseline is None else read_report(baseline)
@@ -149,6 +164,32 @@ def bench(
             failures += _compared(report, before, limit)
     if failures:
         raise CheckFailed("; ".join(failures))
+
+
+def _write_costs(
+    target: Path,
+    bundle: Bundle,
+    backends: list[str] | None,
+    precision: str | None,
+    threads: list[int] | None,
+    steps: int | None,
+) -> None:
+    """Time the networks of a bundle, print what they take and write the table."""
+    from movinet_edge.benchmarks.costs import RUNS, measure_costs
+    from movinet_edge.cli.console import out
+    from movinet_edge.files import text_file
+
+    if len(backends or ()) > 1 or len(threads or ()) > 1:
+        raise BadInput("a cost table is of one engine and one number of threads; give one of each")
+    engine = backends[0] if backends else None
+    with text_file(target) as write:
+        table = measure_costs(
+            bundle, engine, precision, threads[0] if threads else 1, steps or RUNS
+        )
+        write(table.model_dump_json(indent=1) + "\n")
+    for name, cost in table.networks.items():
+        out().print(f"{name}: {cost:.3f} ms", highlight=False)
+    out().print(f"wrote {target}", highlight=False, soft_wrap=True)
 
 
 def _compared(report: Report, before: Report, limit: float) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -66,3 +67,15 @@ class Chooser:
 
     def end_frame(self) -> None:
         self.waiting = max(self.waiting - 1, 0)
+
+
+def decided(actions: Sequence[int], skips: Sequence[int]) -> list[bool]:
+    """At which frames there was a decision, given the numbers of the actions of all frames.
+
+    Not while a skip runs; `skips` are those of all actions, 0 where one looks.
+    """
+    found, waiting = [], 0
+    for action in actions:
+        found.append(waiting == 0)
+        waiting = max((waiting or skips[action]) - 1, 0)
+    return found

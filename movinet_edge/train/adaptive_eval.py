@@ -13,6 +13,7 @@ from movinet_edge.models.arnet import ArNet
 from movinet_edge.models.arnet_cost import POLICY, published_costs, true_costs
 from movinet_edge.models.arnet_table import ArNetArch
 from movinet_edge.models.registry import arch_from_record
+from movinet_edge.runtime.choice import decided
 from movinet_edge.runtime.stream import Stream
 from movinet_edge.streaming.state import State
 from movinet_edge.train.protocols import (
@@ -92,24 +93,26 @@ class AdaptivePredictor(TorchPredictor):
 
     def _logits(self, frames: Tensor, chunk: int) -> Tensor:
         state: State = {}
-        logits = torch.empty(0)
+        logits, taken = torch.empty(0), list[Tensor]()
         autocast = torch.autocast(self.device.type, self.amp, enabled=self.amp is not None)
         with torch.inference_mode(), autocast:
             for part in frames.split(min(chunk, CHUNK)):
                 clip = part[None].to(self.device, copy=True)
                 done = self._net.decide(clip, state, bias=self._bias)
                 state, logits = done.state, done.logits
-                self._count(done.decisions[0].double().cpu())
+                taken.append(done.decisions[0].double().cpu())
+        self._count(torch.cat(taken))
         return logits[0, -1].float().cpu()
 
     def _count(self, decisions: Tensor) -> None:
-        """Of frames [T, A]; a skip of k frames has a k-th of the policy's run at each."""
+        """Of all frames of a pass, [T, A]."""
         arch, used = self._net.arch, decisions.sum(0)
         self._taken += used
-        runs = torch.tensor([1 / max(a.skip, 1) for a in arch.actions], dtype=torch.float64)
-        carried = arch.chooses and arch.decides == "policy" and arch.hold == "both"
-        policy = float((used * runs).sum()) if carried else float(len(decisions))
-        self._spent += float((used * self._looks).sum()) + policy * self._policy
+        runs = len(decisions)  # of the policy
+        if arch.chooses and arch.decides == "policy" and arch.hold == "both":
+            skips = [action.skip for action in arch.actions]
+            runs = sum(decided(decisions.argmax(1).tolist(), skips))
+        self._spent += float((used * self._looks).sum()) + runs * self._policy
 
 
 class AdaptiveBundlePredictor(BundlePredictor):
