@@ -83,7 +83,7 @@ def follow(
         taken.append(done.decisions[0].argmax(1).numpy())
     skips = [action.skip for action in model.arch.actions]
     chosen = np.concatenate(taken)
-    found = Taken(chosen, np.concatenate(scores), np.array(decided(chosen, skips)))
+    found = Taken(chosen, np.concatenate(scores), np.array(decided(chosen.tolist(), skips), bool))
     return np.concatenate(logits), found
 
 

@@ -248,7 +248,7 @@ def _stored_decisions(bundle: Bundle) -> Taken | None:
             return None
         skips = [action.skip for action in choice.actions]
         actions = golden["actions"]
-        return Taken(actions, golden["scores"], np.array(decided(actions, skips)))
+        return Taken(actions, golden["scores"], np.array(decided(actions.tolist(), skips), bool))
 
 
 def _completed(bundle: Bundle, target: Target, models: Models) -> list[Check]:
