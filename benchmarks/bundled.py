@@ -106,7 +106,10 @@ def precisions(manifest: Manifest, fmt: FormatName) -> list[str]:
 
 
 def macs_per_step(manifest: Manifest, frames_per_step: int) -> float:
-    """Multiply-accumulates of a step, averaged over the plan where graphs run now and then."""
+    """Multiply-accumulates of a step, averaged over the plan where graphs run now and then.
+
+    Of graphs to choose from it is the largest that counts.
+    """
     return _per_step(manifest.plan, manifest, frames_per_step, lambda graph: graph.macs)
 
 
@@ -129,11 +132,15 @@ def bytes_per_step(
 def _per_step(
     plan: Plan, manifest: Manifest, frames_per_step: int, cost: Callable[[Graph], int]
 ) -> float:
-    total = 0.0
+    total, chosen = 0.0, [0.0]
     for planned in plan.steps:
         graph = manifest.graph(planned.graph)
-        total += cost(graph) * frames_per_step / (planned.every * graph.frames)
-    return total
+        share = cost(graph) * frames_per_step / (planned.every * graph.frames)
+        if planned.when is None:
+            total += share
+        else:
+            chosen.append(share)
+    return total + max(chosen)
 
 
 def check_parity(contestant: BundleContestant) -> float:

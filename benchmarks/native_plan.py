@@ -53,6 +53,11 @@ def prepare(bundle: Bundle, engine: str, folder: Path, precision: str = "fp32") 
     Raises:
         BadInput: the bundle has no such files, is damaged, or `folder` cannot be written.
     """
+    if bundle.manifest.plan.combine == "looks":
+        raise BadInput(
+            f"{bundle.path} decides what to run at each frame, which the native runner cannot; "
+            "time it on this machine, without --device"
+        )
     backend = backend_named(engine)
     files = files_by_graph(bundle, backend, precision)
     graphs = [bundle.manifest.graph(name) for name in files]

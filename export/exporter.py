@@ -14,7 +14,6 @@ from movinet_edge.bundle import (
     Bundle,
     Manifest,
     Plan,
-    PlanStep,
     Preprocessing,
     Provenance,
     Threshold,
@@ -27,6 +26,7 @@ from movinet_edge.export.golden import STEPS, golden_frames, write_golden
 from movinet_edge.export.graph_files import ExportOptions, write_graphs
 from movinet_edge.export.load_check import check_loads
 from movinet_edge.export.model_files import Progress
+from movinet_edge.export.plans import make_plan
 from movinet_edge.export.precision import PRECISIONS
 from movinet_edge.export.profiles import refuse
 from movinet_edge.files import MANIFEST, atomic_output, sha256_of
@@ -75,8 +75,7 @@ def export(
     contract, frames = checkpoint.preprocessing, options.frames(checkpoint.arch)
     size = contract.height, contract.width
     parts = deploy_parts(checkpoint.model, size, frames, options.head_every)
-    steps = [PlanStep(graph=GRAPH if len(parts) == 1 else p.name, every=p.every) for p in parts]
-    plan = Plan(steps=tuple(steps), delay=max(part.delay for part in parts))
+    plan = make_plan(checkpoint.arch, parts, GRAPH, options.costs)
     contents = Contents(checkpoint.arch.name, {GRAPH: checkpoint}, contract, plan)
     return write_bundle(contents, out, options, progress)
 
@@ -209,8 +208,8 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
     progress("golden stream")
     models = {name: checkpoint.model for name, checkpoint in checkpoints.items()}
     plan = contents.plan
-    if len(checkpoints) < len(plan.steps):
-        plan = plan.model_copy(update={"steps": (PlanStep(graph=GRAPH),)})
+    if not set(checkpoints).issuperset(step.graph for step in plan.steps):
+        plan = plan.whole(GRAPH)
     clip = options.frames(arch)
     golden, steps = folder / "golden.npz", clip if clip > 1 else STEPS + contents.plan.delay
     images = golden_frames(contract, steps, streams[next(iter(streams))])
@@ -226,7 +225,9 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
             graph.model_copy(update={"checkpoint_sha256": sha256})
             for graph, sha256 in zip(graphs, hashes, strict=True)
         ]
+    newer = contents.plan.combine == "looks" or contract.rescale is not None
     manifest = Manifest(
+        schema_version=2 if newer else 1,
         name=contents.name,
         classes=arch.classes,
         labels=labels,

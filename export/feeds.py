@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from movinet_edge.bundle import Rescale
 from movinet_edge.export.step_module import FRAME, StepModule
+from movinet_edge.runtime.rescale import rescale
 from movinet_edge.streaming.deploy import NEW, VALID, StateSpec
 
 T = TypeVar("T")
@@ -28,15 +30,18 @@ def named(item: np.ndarray | Inputs) -> Inputs:
 class Feed:
     """The inputs of the last of `steps` on a video, in the order of its runs; states left out.
 
-    `steps` are a plan's graphs, in order, up to the one that is fed; all but the last are run.
+    `steps` are a plan's graphs, in order, up to the one that is fed; if it takes features, all but
+    the last are run. Frames are made smaller for it by the rule `rescale`. Where graphs are chosen
+    from, each is fed with all frames, for any may be chosen.
     """
 
     steps: Sequence[StepModule]
     video: Iterable[np.ndarray]
+    rescale: Rescale | None = None
 
     def __iter__(self) -> Iterator[Inputs]:
         *before, last = self.steps
-        runs = [_Run(step) for step in before]
+        runs = [_Run(step) for step in before] if last.part.features else []
         ages = [a for s in self.steps for f in s.part.features for a in f.inputs.values()]
         made: dict[str, deque[Tensor]] = {}
         for number, frame in enumerate(self.video):
@@ -45,8 +50,14 @@ class Feed:
                     for name, value in run(_inputs(run.step, frame, made)).items():
                         made.setdefault(name, deque(maxlen=1 + max(ages))).appendleft(value)
             if number % last.part.every == 0:
-                given = _inputs(last, frame, made)
+                given = _inputs(last, self._scaled(frame, last), made)
                 yield {name: value.numpy() for name, value in given.items()}
+
+    def _scaled(self, frame: np.ndarray, step: StepModule) -> np.ndarray:
+        """Frames float32 [1, H, W, 3] as a step takes them."""
+        if step.part.side is None or self.rescale is None:
+            return frame
+        return rescale(frame[0], step.part.side, step.part.side, self.rescale)[None]
 
 
 def _inputs(

@@ -9,6 +9,7 @@ import numpy as np
 
 from movinet_edge.bundle import Plan, Preprocessing
 from movinet_edge.export.calibration import Stream
+from movinet_edge.export.decisions import follow
 from movinet_edge.export.reference import Models, reference_logits
 from movinet_edge.files import write_npz
 from movinet_edge.pattern import moving_pattern
@@ -34,6 +35,13 @@ def write_golden(
 ) -> None:
     """Write ``golden.npz`` with `frames` (uint8 [steps, H, W, 3]) and `logits`.
 
+    Of a model that decides also `actions` (int64 [steps]) and their `scores` [steps, actions].
     `models`, `clip` and `renewal` are as in `reference_logits`.
     """
-    write_npz(path, frames=frames, logits=reference_logits(models, plan, clip, frames, renewal))
+    logits = reference_logits(models, plan, clip, frames, renewal)
+    stored = {"frames": frames, "logits": logits}
+    (model, *_) = models.values()
+    if getattr(model.arch, "chooses", False):
+        _, taken = follow(model, frames)
+        stored |= {"actions": taken.numbers, "scores": taken.scores}
+    write_npz(path, **stored)

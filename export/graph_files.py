@@ -36,6 +36,7 @@ from movinet_edge.export.model_files import (
 from movinet_edge.export.profiles import PROFILES
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.arnet_cost import CostTable
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployClassifier, DeployMoViNet
 from movinet_edge.models.registry import deploy_parts
@@ -51,7 +52,8 @@ class ExportOptions:
     `calibrate` and the three after it are for precisions whose activations are integers: videos (a
     folder or list), how many frames of them, patterns of module paths that stay in floats, and the
     scales of the hard-swishes to equalise by site (None: those that a simulation demands).
-    `head_every`: the classifier is a graph of its own that runs at every so many frames.
+    `head_every`: the classifier is a graph of its own that runs at every so many frames. `costs`
+    are of what a model decides between (default: multiply-adds).
     """
 
     formats: tuple[FormatName, ...] = ("onnx", "tflite")
@@ -67,6 +69,7 @@ class ExportOptions:
     equalise: Mapping[str, Tensor] | None = None
     profile: ProfileName = "cpu"
     head_every: int = 1
+    costs: CostTable | None = None
 
     def frames(self, arch: ModelArch) -> int:
         """How many frames enter each run of a graph."""
@@ -99,21 +102,26 @@ def write_graphs(
         scales = equalised_scales(checkpoint, streams, progress)
     floats = {fmt: Floats(options.keep_float) for fmt in options.formats}
     recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None, floats)
-    graphs = []
+    graphs, single = [], is_whole(parts)
     for number, part in enumerate(parts):
-        called = name if len(parts) == 1 else part.name
+        called = name if single else part.name
         steps = partial(_steps, parts[: number + 1], checkpoint, options, scales)
         files = _part_files(steps, called, checkpoint, folder, options, recipe, progress)
-        own = [torch_file] if len(parts) == 1 else []
+        own = [torch_file] if single else []
         graphs.append(_graph(called, options, frames, part.macs, part.states, [*own, *files]))
     for patterns in floats.values() if streams else ():
         patterns.check()
-    if len(parts) > 1:
+    if not single:
         whole = sum(part.macs for part in parts)
         # PyTorch's states go in and out whole, those of which others read the oldest value, too.
         carried = [replace(s, rule="shift") if s.rule == "delay" else s for s in states]
         graphs.append(_graph(name, options, frames, whole, carried, [torch_file]))
     return graphs
+
+
+def is_whole(parts: Sequence[Part]) -> bool:
+    """Whether there is one graph only and it is the model, with its states and its answer."""
+    return len(parts) == 1 and parts[0].whole
 
 
 def _graph(
@@ -148,8 +156,10 @@ def _part_files(
     for fmt in dict.fromkeys(options.formats):
         own = recipe
         before = steps(fmt, False)
-        if len(before) > 1 or before[0].part.flags:
-            fed = [Feed(before, stream) for stream in recipe.streams]
+        part = before[-1].part
+        if len(before) > 1 or part.flags or part.side is not None:
+            rescale = checkpoint.preprocessing.rescale
+            fed = [Feed(before, stream, rescale) for stream in recipe.streams]
             own = replace(recipe, streams=fed)
         step = partial(_last, steps, fmt)
         writer = FormatFiles(name, fmt, step, folder, _metadata(checkpoint), own, progress)
@@ -174,10 +184,11 @@ def _steps(
 ) -> list[StepModule]:
     """Modules to convert to a format, spelt for integers or not."""
     contract, profile = checkpoint.preprocessing, PROFILES[options.profile]
+    size = contract.height, contract.width
     config = StepConfig(
         options.form,
         LAYOUTS[fmt],
-        (contract.height, contract.width),
+        size,
         options.frames(checkpoint.arch),
         checkpoint.arch.causal,
         options.in_graph_preprocess,
@@ -189,7 +200,8 @@ def _steps(
         body = part.body()
         if (integers or profile.integers) and isinstance(body, DeployMoViNet | DeployClassifier):
             body.fold(scales if integers else {})
-        modules.append(StepModule(body, part, config).eval())
+        side = size if part.side is None else (part.side, part.side)
+        modules.append(StepModule(body, part, replace(config, frame_size=side)).eval())
     return modules
 
 

@@ -41,6 +41,9 @@ def main() -> None:
         # Whole clips answer at their end.
         for _ in range(max(graph.frames for graph in bundle.manifest.graphs)):
             stream.step(frame)
+        for runner in stream.graphs.values():
+            if not runner.steps:  # nothing has asked for it yet
+                runner.run()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from movinet_edge.bundle import (
 from movinet_edge.errors import BadInput
 from movinet_edge.export.step_module import FRAME, LOGITS, StepModule
 from movinet_edge.files import sha256_of
-from movinet_edge.streaming.deploy import NEW, VALID, Layout, StateSpec
+from movinet_edge.streaming.deploy import ACTION, NEW, VALID, Layout, StateSpec
 
 SUFFIX: dict[FormatName, str] = {"onnx": "onnx", "tflite": "tflite", "torch": "safetensors"}
 LAYOUTS: dict[FormatName, Layout] = {"onnx": "NCHW", "tflite": "NHWC"}
@@ -230,7 +230,7 @@ def _tensors(
             inputs.append(spec(name, value, "state", state=state, slot=slot))
     outputs = []
     for name, value in results.items():
-        if name == LOGITS:
+        if name in (LOGITS, ACTION):
             outputs.append(spec(name, value, "output"))
         elif name.removesuffix(NEW) in states:
             outputs.append(spec(name, value, "state", state=states[name.removesuffix(NEW)]))

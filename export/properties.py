@@ -35,10 +35,12 @@ class Answers:
 
     A clip form gives those of all its frames when a clip is complete. Where the model ends in a
     softmax, the logits are known up to a constant; they are the ones with mean 0.
+
+    `scored`: behind those of the classes come the scores of the last decision, if any is made.
     """
 
-    def __init__(self, stream: Stream):
-        self.stream = stream
+    def __init__(self, stream: Stream, scored: bool = False):
+        self.stream, self._scored = stream, scored and stream.chooser is not None
         self._runners = list(stream.graphs.values())
         self._whole = max(runner.graph.frames for runner in self._runners)
         self._count = 0
@@ -54,8 +56,13 @@ class Answers:
         self._count += 1
         if prediction is None or self._count % self._whole:
             return np.zeros((0, manifest.classes), np.float32)
-        rows = self._of_a_clip() if self._whole > 1 else prediction.logits[None]
-        return centred(rows) if manifest.output == "probabilities" else rows
+        combined = manifest.plan_for(self.stream.backend.format).combine == "looks"
+        rows = prediction.logits[None] if combined or self._whole == 1 else self._of_a_clip()
+        if manifest.output == "probabilities":
+            rows = centred(rows)
+        if self._scored and self.stream.chooser is not None:
+            rows = np.concatenate([rows, self.stream.chooser.scores[None]], 1)
+        return rows
 
     def _of_a_clip(self) -> np.ndarray:
         """The logits of all frames of the last run of its one graph."""
@@ -105,7 +112,7 @@ def _check_stream(
 ) -> list[Check]:
     pieces = _Pieces(bundle, frames)
     with open_stream(bundle) as one, open_stream(bundle) as two:
-        first, second = Answers(one), Answers(two)
+        first, second = Answers(one, scored=True), Answers(two, scored=True)
         subject = f"{one.backend.name} {_precision(one)}"
         alone = second.run(pieces.b)
         rows: list[tuple[str, Outcome | None]] = [
@@ -257,7 +264,7 @@ def _by_name(
     """The same bundle, listing its tensors and states in another order."""
     changed = _edited(bundle, _reversed_graph)
     with open_stream(changed) as stream:
-        return _identical(Answers(stream).run(pieces.b), alone)
+        return _identical(Answers(stream, scored=True).run(pieces.b), alone)
 
 
 def _swapped(
@@ -271,7 +278,7 @@ def _swapped(
         return None
     changed = _edited(bundle, lambda graph: _with_swap(graph, *pair))
     with open_stream(changed) as stream:
-        holds, detail = _different(Answers(stream).run(pieces.b), alone)
+        holds, detail = _different(Answers(stream, scored=True).run(pieces.b), alone)
     return holds, f"{pair[0]} and {pair[1]}: {detail}"
 
 

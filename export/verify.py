@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
 
 from movinet_edge import __version__
-from movinet_edge.bundle import Bundle, Precision, Threshold
+from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
-from movinet_edge.export.diagnosis import first_layer
+from movinet_edge.export.decisions import Taken
 from movinet_edge.export.facts import graph_facts
-from movinet_edge.export.properties import Answers, centred, check_properties
+from movinet_edge.export.parity import (
+    Source,
+    Target,
+    comparable,
+    compare,
+    decisions_check,
+    parity_check,
+)
+from movinet_edge.export.properties import check_properties
 from movinet_edge.export.reference import (
     EXTRA,
     Models,
@@ -23,44 +30,14 @@ from movinet_edge.export.reference import (
     reference_logits,
     reference_models,
 )
-from movinet_edge.export.verify_record import (
-    Check,
-    StreamParity,
-    VerifyRecord,
-    first_bad_step,
-    measure,
-    shortcomings,
-)
+from movinet_edge.export.verify_record import Check, StreamParity, VerifyRecord
 from movinet_edge.pattern import moving_pattern
-from movinet_edge.runtime import Stream
-from movinet_edge.runtime.engines import Backend, backend_named, usable_backends
+from movinet_edge.runtime.choice import decided
+from movinet_edge.runtime.engines import backend_named, usable_backends
 from movinet_edge.runtime.preprocess import fill
 
 SCENE = 32  # frames of a generated scene
-Frames = Callable[[], Iterator[np.ndarray]]
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A stream to verify: uint8 frames of the model's size, the answers to expect, their origin."""
-
-    name: str
-    frames: Frames
-    logits: np.ndarray
-    reference: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """One precision of the bundle on one backend."""
-
-    backend: Backend
-    precision: Precision
-    threshold: Threshold
-
-    def open(self, bundle: Bundle) -> Stream:
-        return Stream(bundle, self.backend.name, self.precision)
 
 
 def verify_bundle(
@@ -99,10 +76,12 @@ def verify_bundle(
     for target in targets:
         for source in sources:
             progress(f"{target.backend.name} {target.precision}, {source.name}")
-            parity = _compare(bundle, target, source, layers=models is not None)
+            parity = compare(bundle, target, source, models)
             parities.append(parity)
             engines[target.backend.name] = parity.engine
-            checks.append(_parity_check(parity))
+            checks.append(parity_check(parity))
+            if parity.decisions is not None:
+                checks.append(decisions_check(parity, parity.decisions))
         if models is not None and manifest.plan.delay:
             checks += _completed(bundle, target, models)
         # PyTorch is the reference; its states are bound by the model itself.
@@ -167,10 +146,11 @@ def _golden_source(
     if models is None:
         if wanted > len(stored):
             raise BadInput(f"--steps {steps} is more than the bundle stores and needs {EXTRA}")
-        logits = _comparable(bundle, logits[:wanted])
-        return [Source("golden", lambda: iter(stored[:wanted]), logits, "stored answers")], []
+        logits, taken = comparable(bundle, logits[:wanted]), _stored_decisions(bundle)
+        frames = stored[:wanted]
+        return [Source("golden", lambda: iter(frames), logits, "stored answers", taken)], []
     fresh = _reference(bundle, models, stored)
-    stored_logits = _comparable(bundle, logits)
+    stored_logits = comparable(bundle, logits)
     checks = [_stored_check(bundle, stored_logits, fresh), *_hash_checks(bundle, models)]
     if wanted <= len(stored):
         logits, origin = stored_logits[:wanted], "stored answers"
@@ -222,7 +202,7 @@ def _reference(bundle: Bundle, models: Models, frames: Iterable[np.ndarray]) -> 
     """`reference_logits` of the bundle's plan, as `Answers` gives them."""
     manifest = bundle.manifest
     plan, clip = manifest.plan_for("torch"), clip_frames(manifest)
-    return _comparable(bundle, reference_logits(models, plan, clip, frames, manifest.renewal))
+    return comparable(bundle, reference_logits(models, plan, clip, frames, manifest.renewal))
 
 
 def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:
@@ -261,68 +241,14 @@ def _hash_checks(bundle: Bundle, models: Models) -> list[Check]:
     return checks
 
 
-def _compare(bundle: Bundle, target: Target, source: Source, layers: bool) -> StreamParity:
-    def record(**found: object) -> StreamParity:
-        return StreamParity.model_validate(
-            {
-                "backend": target.backend.name,
-                "format": target.backend.format,
-                "precision": target.precision,
-                "stream": source.name,
-                "reference": source.reference,
-                "threshold": target.threshold,
-                **found,
-            }
-        )
-
-    engine = "?"
-    try:
-        with target.open(bundle) as stream:
-            engine = stream.version
-            answers = Answers(stream).run(source.frames())
-    except Exception as error:  # engines share no exception; whatever it is, it does not run
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        failure = f"does not run: {reason[0]}"
-        return record(engine=engine, steps=0, figures=None, failure=failure)
-    steps = len(answers)
-    if steps != len(source.logits):
-        failure = f"gives {steps} answers instead of {len(source.logits)}"
-        return record(engine=engine, steps=steps, figures=None, failure=failure)
-    figures = measure(source.logits, answers, target.threshold)
-    wrong = shortcomings(figures, target.threshold)
-    if not wrong:
-        return record(engine=engine, steps=steps, figures=figures)
-    bad = first_bad_step(figures, target.threshold)
-    layer = None
-    # With integer activations every layer differs, and states have scales of their own.
-    if layers and target.backend.format != "torch" and target.precision != "int8":
-        reference = replace(target, backend=backend_named("torch"), precision="fp32")
-        with target.open(bundle) as stream, reference.open(bundle) as torch_stream:
-            frames, limit = islice(source.frames(), bad + 1), target.threshold.max_error
-            layer = first_layer(stream, torch_stream, frames, limit)
-    failure = f"{'; '.join(wrong)}; first at step {bad}" + (f", in {layer}" if layer else "")
-    return record(
-        engine=engine,
-        steps=steps,
-        figures=figures,
-        bad_step=bad,
-        first_layer=layer,
-        failure=failure,
-    )
-
-
-def _parity_check(parity: StreamParity) -> Check:
-    figures = parity.figures
-    detail = parity.failure or ""
-    if figures is not None and not detail:
-        detail = f"error {figures.max_error:.2e}, cosine {figures.min_cosine:.7f}"
-    return Check(
-        kind="parity",
-        subject=parity.subject,
-        name=f"parity on {parity.stream}",
-        holds=parity.failure is None,
-        detail=detail,
-    )
+def _stored_decisions(bundle: Bundle) -> Taken | None:
+    choice = bundle.manifest.plan.choice
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        if choice is None or "actions" not in golden:
+            return None
+        skips = [action.skip for action in choice.actions]
+        actions = golden["actions"]
+        return Taken(actions, golden["scores"], np.array(decided(actions.tolist(), skips), bool))
 
 
 def _completed(bundle: Bundle, target: Target, models: Models) -> list[Check]:
@@ -337,7 +263,7 @@ def _completed(bundle: Bundle, target: Target, models: Models) -> list[Check]:
             stream.step(frame)
         answer = stream.finish()
     assert answer is not None
-    got, wanted = (_comparable(bundle, x[None]) for x in (answer.logits, expected))
+    got, wanted = (comparable(bundle, x[None]) for x in (answer.logits, expected))
     error = float(np.abs(got - wanted).max() / (logits.std() or 1.0))
     return [
         Check(
@@ -361,11 +287,6 @@ def _properties(bundle: Bundle, target: Target) -> list[Check]:
         subject = f"{target.backend.name} {target.precision}"
         detail = f"does not run: {str(error).splitlines()[0] if str(error) else type(error)}"
         return [Check(kind="property", subject=subject, name="runs", holds=False, detail=detail)]
-
-
-def _comparable(bundle: Bundle, logits: np.ndarray) -> np.ndarray:
-    """Logits as `Answers` gives them."""
-    return centred(logits) if bundle.manifest.output == "probabilities" else logits
 
 
 def _whole_clips(bundle: Bundle, frames: int) -> int:

@@ -50,11 +50,42 @@ class Figures(Record):
     growth_ratio: float | None
 
 
+class Flip(Record):
+    """A decision that is not the reference's: the action `taken` instead of the `best`.
+
+    The reference's scores of the two are `margin` apart; `allowed` is how far those of an artefact
+    within the limits may change places.
+    """
+
+    step: int
+    taken: str
+    best: str
+    margin: float
+    allowed: float
+
+    @property
+    def is_close(self) -> bool:
+        return self.margin <= self.allowed
+
+
+class Decisions(Record):
+    """The decisions of one stream, each on the same past as the reference's.
+
+    `equal` is the share of `decided` ones that are the reference's; `figures` compare the scores.
+    """
+
+    decided: int
+    equal: float
+    flips: tuple[Flip, ...]
+    figures: Figures
+
+
 class StreamParity(Record):
     """One stream through one artefact on one backend.
 
     `figures` is None where the engine could not run the file. `bad_step` is the first step
-    beyond the thresholds and `first_layer` the first layer that differs there.
+    beyond the thresholds and `first_layer` the first layer that differs there. `decisions` are
+    those of a model that makes some; the figures are then of a reference that follows them.
     """
 
     backend: str
@@ -69,6 +100,7 @@ class StreamParity(Record):
     bad_step: int | None = None
     first_layer: str | None = None
     failure: str | None = None
+    decisions: Decisions | None = None
 
     @property
     def subject(self) -> str:

@@ -15,29 +15,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from movinet_edge.errors import BadInput
 from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
+from movinet_edge.plan import Action, Choice, Plan, PlanStep
+from movinet_edge.record import Record
 
-SCHEMA_VERSION = 1
+__all__ = ["Action", "Choice", "Plan", "PlanStep", "Record"]
+
+# 2 has choices (`Plan.choice`) and frames of several scales; what needs neither is written as 1.
+SCHEMA_VERSION = 2
 FormatName = Literal["onnx", "tflite", "torch"]
 Precision = Literal["fp32", "fp16", "int8-weights", "dynamic", "int8"]
 ProfileName = Literal["cpu", "nnapi", "gpu", "coreml"]
+Rescale = Literal["nearest", "bilinear", "area"]
 BundlePath = Annotated[str, AfterValidator(inside)]
-
-
-class Record(BaseModel):
-    """Base of all records: immutable, and unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Quantization(Record):
@@ -153,44 +146,6 @@ class Graph(Record):
         return self
 
 
-class PlanStep(Record):
-    """Run `graph` at every frame n with n % every == offset."""
-
-    graph: str
-    every: int = Field(1, ge=1)
-    offset: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _is_reached(self) -> Self:
-        if self.offset >= self.every:
-            raise ValueError(f"graph {self.graph!r} would never run (offset {self.offset})")
-        return self
-
-
-class Plan(Record):
-    """Which graph runs when, and what the answer is.
-
-    Features pass between graphs by name. The answer is the output tensor `answer`: of the graph
-    that ran last (``last``), or the mean over all graphs that have answered, each with its newest
-    logits (``mean``; temporal ensembles). Of probabilities the logarithms are averaged, which
-    are the logits up to a constant.
-
-    A network that looks ahead answers `delay` frames late: the first answer is that of frame number
-    `delay`, and behind the last frame, so many more
-    steps with ``valid`` 0 (on any frame) complete the answer.
-    """
-
-    steps: tuple[PlanStep, ...]
-    answer: str = "logits"
-    combine: Literal["last", "mean"] = "last"
-    delay: int = Field(0, ge=0)
-
-    @property
-    def period(self) -> int:
-        """After how many frames the plan repeats."""
-        return math.lcm(*(step.every for step in self.steps))
-
-
 class Preprocessing(Record):
     """From a decoded frame to the model's input.
 
@@ -199,6 +154,10 @@ class Preprocessing(Record):
     bilinearly with half-pixel centres (`antialias`: the filter widens when shrinking; it may reach
     beyond the rectangle, as in Pillow's ``resize(box=...)``), scale bytes by 1/255 into [0, 1]. No
     mean or deviation is subtracted. A frame that has the target's size is taken as it is.
+
+    Graphs whose frames are smaller get that frame made smaller once more, by the rule `rescale`:
+    ``nearest`` (pixel floor(i * source / target)), ``bilinear`` (half-pixel centres, no antialias)
+    or ``area`` (the mean of all pixels that are at least partly covered).
     """
 
     height: int = Field(ge=1)
@@ -209,6 +168,7 @@ class Preprocessing(Record):
     antialias: bool = True
     colour: Literal["RGB"] = "RGB"
     value_range: Literal["0..1"] = "0..1"
+    rescale: Rescale | None = None
 
 
 class Threshold(Record):
@@ -245,7 +205,7 @@ class Manifest(Record):
     whatever the others are.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
     name: str
     task: Literal["classification"] = "classification"
     classes: int
@@ -276,6 +236,26 @@ class Manifest(Record):
         return self
 
     @model_validator(mode="after")
+    def _choice_is_made(self) -> Self:
+        choice = self.plan.choice
+        newer = choice is not None or self.plan.combine == "looks"
+        if self.schema_version == 1 and (newer or self.preprocessing.rescale is not None):
+            raise ValueError("a choice between scales needs schema version 2")
+        if choice is None:
+            return self
+        graph = self.graph(choice.graph)
+        for file in graph.files:
+            shapes = [o.shape for o in file.outputs if o.name == choice.output]
+            if shapes != [(1, len(choice.actions))]:
+                raise ValueError(
+                    f"{file.path} does not score {len(choice.actions)} actions in {choice.output!r}"
+                )
+        for name in choice.going_on:
+            if name not in {state.name for state in graph.states}:
+                raise ValueError(f"{choice.graph!r} has no state {name!r}")
+        return self
+
+    @model_validator(mode="after")
     def _hashes_agree(self) -> Self:
         if self.reference is not None and self.reference not in {g.name for g in self.graphs}:
             raise ValueError(f"the reference {self.reference!r} is not there")
@@ -291,7 +271,9 @@ class Manifest(Record):
             shape = (graph.frames, contract.height, contract.width, 3)
             for file in graph.files:
                 for tensor in file.inputs:
-                    if tensor.role == "frame" and tensor.shape != shape:
+                    smaller = contract.rescale is not None and len(tensor.shape) == 4
+                    fits = smaller and all(a <= b for a, b in zip(tensor.shape, shape, strict=True))
+                    if tensor.role == "frame" and not (fits or tensor.shape == shape):
                         raise ValueError(f"{file.path} takes frames of {list(tensor.shape)}")
         return self
 
@@ -299,8 +281,7 @@ class Manifest(Record):
         """The plan for files of a format: PyTorch may run all in one graph."""
         if self.reference is None or fmt != "torch":
             return self.plan
-        whole = {"steps": (PlanStep(graph=self.reference),), "combine": "last"}
-        return self.plan.model_copy(update=whole)
+        return self.plan.whole(self.reference)
 
     @property
     def renewal(self) -> int:
@@ -401,7 +382,7 @@ def _read_manifest(bundle: Path, path: Path) -> Manifest:
         if place == "schema_version":
             raise BadInput(
                 f"{bundle} was written for schema version {first['input']}, this version reads "
-                f"{SCHEMA_VERSION}; update movinet-edge"
+                f"up to {SCHEMA_VERSION}; update movinet-edge"
             ) from None
         raise BadInput(
             f"{bundle} has a damaged manifest ({place or 'json'}: {first['msg']}); export it again"

@@ -116,7 +116,7 @@ def test_videos_that_are_skipped_are_named_once(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--frames", "4"], "a stream sees every frame; --frames needs --protocol clip or multi-"),
+        (["--frames", "4"], "a stream sees every frame; --frames needs --protocol clip, multi-"),
         (["--clips", "4"], "--clips needs --protocol multi-clip"),
         (["--protocol", "clip", "--clips", "4"], "--clips needs --protocol multi-clip"),
         (["--backend", "litert"], "--backend is for bundles; leave it out"),

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from movinet_edge.data.cards import NOTHING, PATTERNS, draw_card, paint_card
 from movinet_edge.data.listing import read_video_set
 from movinet_edge.data.motion import (
     ACTIONS,
+    ADAPTIVE,
     FRAME_RATE,
     SECONDS,
+    SECONDS_ADAPTIVE,
     MotionConfig,
+    adaptive_tracks,
     clip_tracks,
     make_motion,
     untrimmed_tracks,
@@ -134,3 +138,69 @@ def test_the_command_never_overwrites(motion: Path) -> None:
     result = movinet_edge("data", "make", "motion", "--out", motion)
     assert result.returncode == 2
     assert "exists already" in result.stderr
+
+
+def test_adaptive_classes_take_turns() -> None:
+    """Two told by a movement, two by a pattern, and so on; all have numbers of their own."""
+    assert [action.pattern is None for action in ADAPTIVE] == [True, True, False, False] * 3
+    assert len({action.key for action in (*ACTIONS, *ADAPTIVE)}) == len(ACTIONS) + len(PATTERNS)
+
+
+def test_adaptive_clips_are_idle_but_for_a_moment() -> None:
+    """Something moves, and a card is shown, in every clip; only one of them tells the class."""
+    frames = int(SECONDS_ADAPTIVE * FRAME_RATE)
+    for seed in range(48):
+        action = ADAPTIVE[seed % len(ADAPTIVE)]
+        tracks, card = adaptive_tracks(action, frames, np.random.default_rng(seed))
+        moving = {name: np.diff(track) for name, track in tracks.items() if np.ptp(track) > 0}
+        ((name, steps),) = moving.items()
+        assert len(steps) == frames - 1
+        assert (steps == 0).mean() > 0.5, "most of the time nothing happens"
+        assert 0.5 <= (card.last - card.first + 1) / FRAME_RATE <= 0.9
+        assert 0 <= card.first <= card.last < frames
+        net = tracks[name][-1] - tracks[name][0]
+        if action.pattern is None:
+            assert name == action.attribute
+            assert net < -0.5 if action.backwards else net > 0.5
+            assert not any(np.array_equal(card.pattern, p) for p in PATTERNS.values())
+        else:
+            assert abs(net) < 0.3, "it comes back"
+            np.testing.assert_array_equal(card.pattern, PATTERNS[action.pattern])
+
+
+def test_cards_are_alike_from_afar() -> None:
+    """Half of every pattern is ink: on small frames all are one grey, on large ones they differ."""
+    for pattern in PATTERNS.values():
+        assert pattern.mean() == pytest.approx(0.5, abs=0.13)
+    shown = {}
+    for name in (*PATTERNS, NOTHING):
+        card = draw_card(name, 128, FRAME_RATE, np.random.default_rng(3))
+        video = np.full((128, 96, 96, 3), 0.5, np.float32)
+        paint_card(video, card)
+        changed = np.flatnonzero((video != 0.5).any((1, 2, 3)))
+        assert changed.tolist() == list(range(card.first, card.last + 1))
+        shown[name] = video[card.first]
+    near = np.abs(shown["rows"] - shown["columns"]).max()
+    assert near > 0.5
+    # An eighth of the side: the means of squares that hold whole periods of the patterns.
+    small = {n: v.reshape(6, 16, 6, 16, 3).mean((1, 3)) for n, v in shown.items()}
+    assert np.abs(small["rows"] - small["columns"]).max() < near / 3
+
+
+def test_the_adaptive_set(tmp_path: Path) -> None:
+    config = MotionConfig(classes=4, per_class=3, size=32, variant="adaptive")
+    assert make_motion(config, tmp_path / "a", jobs=1) == 12
+    make_motion(config, tmp_path / "b", jobs=1)
+    videos = sorted((tmp_path / "a").glob("*/*/*.mp4"))
+    assert {video.parent.name for video in videos} == {
+        *("moving left", "moving right", "showing columns", "showing rows")
+    }
+    for video in videos:
+        assert (
+            video.read_bytes() == (tmp_path / "b" / video.relative_to(tmp_path / "a")).read_bytes()
+        )
+    assert sum(1 for _ in read_frames(videos[0], FRAME_RATE)) == SECONDS_ADAPTIVE * FRAME_RATE
+    with pytest.raises(BadInput, match="the adaptive variant is of trimmed clips"):
+        MotionConfig(untrimmed=True, variant="adaptive")
+    with pytest.raises(BadInput, match="from 2 to 12"):
+        MotionConfig(classes=14, variant="adaptive")

@@ -45,6 +45,14 @@ ABOVE = {
         *("runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
         *("benchmarks", "cli"),
     },
+    "plan": {
+        *("bundle", "files", "runtime", "streaming", "models", "checkpoints", "data", "train"),
+        *("export", "benchmarks", "cli"),
+    },
+    "record": {
+        *("bundle", "plan", "files", "runtime", "streaming", "models", "checkpoints", "data"),
+        *("train", "export", "benchmarks", "cli"),
+    },
     "files": {
         *("bundle", "runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
         *("benchmarks", "cli"),
@@ -58,7 +66,7 @@ ABOVE = {
     "export": {"train", "cli"},
     "benchmarks": {"cli"},
 }
-WITHOUT_TORCH = ("runtime", "bundle", "files", "pattern", "errors", "child")
+WITHOUT_TORCH = ("runtime", "bundle", "plan", "record", "files", "pattern", "errors", "child")
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from movinet_edge.checkpoints.arnet_file import infer_arnet, is_arnet
 from movinet_edge.checkpoints.infer import Weights, infer_arch
 from movinet_edge.checkpoints.native import (
     Checkpoint,
@@ -18,7 +19,7 @@ from movinet_edge.checkpoints.native import (
     trained_checkpoints,
     with_weights,
 )
-from movinet_edge.checkpoints.pytorch_file import from_atze, read_pytorch, unwrap
+from movinet_edge.checkpoints.pytorch_file import from_atze, load_pytorch, read_pytorch, unwrap
 from movinet_edge.checkpoints.slowfast_file import (
     from_slowfast,
     infer_slowfast,
@@ -97,9 +98,27 @@ def read_checkpoint(
     return checkpoint
 
 
+def read_weights(path: Path) -> Weights:
+    """The weights of a PyTorch or safetensors file under the names that they have there.
+
+    Raises:
+        BadInput: missing, damaged or without weights.
+    """
+    if not path.is_file():
+        raise BadInput(f"there is no checkpoint at {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return unwrap(load_file(path), path)
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
+    return load_pytorch(path)
+
+
 def _infer(
     weights: Weights, path: Path, known: Mapping[str, Any], changes: Mapping[str, str]
 ) -> ModelArch:
+    if is_arnet(weights):
+        return infer_arnet(weights, path, known, changes)
     infer = infer_slowfast if is_slowfast(weights) else infer_arch
     return infer(weights, path, known, changes)
 

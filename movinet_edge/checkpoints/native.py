@@ -106,7 +106,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path, half: bool = False) -> 
     if half:
         tensors = {k: v.half() if v.dim() > 1 else v for k, v in tensors.items()}
     try:
-        save_file(tensors, path, {KEY: record.model_dump_json()})
+        # Without what is not there, older versions read what they can run.
+        save_file(tensors, path, {KEY: record.model_dump_json(exclude_none=True)})
         path.chmod(0o644)  # the library makes it private
     except SafetensorError as error:  # how safetensors reports a full disk
         full = "space" in str(error)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from movinet_edge.checkpoints.arnet_file import from_arnet, is_public_arnet
 from movinet_edge.checkpoints.infer import Weights
 from movinet_edge.checkpoints.slowfast_file import from_slowfast
 from movinet_edge.errors import BadInput
@@ -60,7 +61,21 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
     """Weights in this project's naming, and the architecture fields the format implies.
 
     Raises:
-        BadInput: damaged, holding code or a whole model, or no MoViNet.
+        BadInput: damaged, holding code or a whole model, or nothing that is known.
+    """
+    weights = load_pytorch(path)
+    if any(re.match(r"blocks\.b\d+_l\d+\.", key) for key in weights):
+        return from_atze(weights)
+    if is_public_arnet(weights):
+        return from_arnet(weights, path)
+    return from_slowfast(weights), {}
+
+
+def load_pytorch(path: Path) -> Weights:
+    """Weights under the names that they have in the file, without wrappers' prefixes.
+
+    Raises:
+        BadInput: damaged, or holding code or a whole model.
     """
     try:
         if path.suffix == ".pkl":
@@ -74,10 +89,7 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
         ) from None
     except Exception as error:  # unpickling noise raises anything
         raise BadInput(f"{path} is damaged or no PyTorch checkpoint; copy it again") from error
-    weights = unwrap(content, path)
-    if any(re.match(r"blocks\.b\d+_l\d+\.", key) for key in weights):
-        return from_atze(weights)
-    return from_slowfast(weights), {}
+    return unwrap(content, path)
 
 
 class _Blobs(pickle.Unpickler):

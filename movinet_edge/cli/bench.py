@@ -151,12 +151,26 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the report.")
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of a bundle that decides: time each of its networks instead, and write what "
+            "train --set costs=FILE and export --costs take.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Check a bundle's backends, then time them in turn; here or on a device."""
     from movinet_edge.benchmarks import host
     from movinet_edge.benchmarks.baseline import read_report
     from movinet_edge.cli.bench_devices import bench_cuda, bench_devices, remote_options
 
+    if costs is not None:
+        if device != "host" or against or mode is not None or baseline or json_file:
+            raise BadInput("--costs times networks alone, on the host; leave out other options")
+        _write_costs(costs, path, backend, precision and precision.value, threads, steps)
+        return
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
     before = None if baseline is None else read_report(baseline)
@@ -233,6 +247,33 @@ def _device_pace(
     if mode == "paced" and schedule.going_on is None:
         steps = schedule.paced_steps()
     return {"steps": steps, "minutes": schedule.going_on, "rate": schedule.paced_rate}
+
+
+def _write_costs(
+    target: Path,
+    path: Path,
+    backends: list[str] | None,
+    precision: str | None,
+    threads: list[int] | None,
+    steps: int | None,
+) -> None:
+    """Time the networks of a bundle, print what they take and write the table."""
+    from movinet_edge.benchmarks.costs import RUNS, measure_costs
+    from movinet_edge.bundle import Bundle
+    from movinet_edge.cli.console import out
+    from movinet_edge.files import text_file
+
+    if len(backends or ()) > 1 or len(threads or ()) > 1:
+        raise BadInput("a cost table is of one engine and one number of threads; give one of each")
+    engine = backends[0] if backends else None
+    with text_file(target) as write:
+        table = measure_costs(
+            Bundle(path), engine, precision, threads[0] if threads else 1, steps or RUNS
+        )
+        write(table.model_dump_json(indent=1) + "\n")
+    for name, cost in table.networks.items():
+        out().print(f"{name}: {cost:.3f} ms", highlight=False)
+    out().print(f"wrote {target}", highlight=False, soft_wrap=True)
 
 
 def _compared(report: Report, before: Report, limit: float) -> list[str]:

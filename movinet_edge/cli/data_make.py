@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class MotionVariant(StrEnum):
+    plain = "plain"
+    adaptive = "adaptive"
+
 
 app = typer.Typer(help="Draw a data set.", no_args_is_help=True)
 
@@ -28,6 +35,13 @@ def motion(
         bool,
         typer.Option("--untrimmed", help="Long videos of several actions, with their segments."),
     ] = False,
+    variant: Annotated[
+        MotionVariant,
+        typer.Option(
+            help="adaptive: long clips in which little happens, told by a movement or by the "
+            "pattern of a small card that is there for a moment."
+        ),
+    ] = MotionVariant.plain,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes; all cores by default.")
     ] = None,
@@ -40,7 +54,7 @@ def motion(
     from movinet_edge.cli.console import out as console
     from movinet_edge.data.motion import MotionConfig, make_motion
 
-    config = MotionConfig(classes, per_class, size, seed, untrimmed)
+    config = MotionConfig(classes, per_class, size, seed, untrimmed, variant.value)
     with bar("drawing videos") as update:
         count = make_motion(config, out, jobs, update)
     console().print(f"wrote {count} videos to {out}", highlight=False, soft_wrap=True)

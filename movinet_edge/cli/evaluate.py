@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from movinet_edge.cli.options import HeldPrecision
+from movinet_edge.cli.options import CostBias, HeldPrecision
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ class Protocol(StrEnum):
     stream = "stream"
     clip = "clip"
     multi_clip = "multi-clip"
+    uniform = "uniform"
 
 
 def evaluate(
@@ -54,8 +56,9 @@ def evaluate(
         Protocol,
         typer.Option(
             help="stream: every frame once, the answer after the last; clip: one clip from the "
-            "middle; multi-clip: the mean over clips spread over the video. A shorter video is the "
-            "clip; bundles of clip form complete it by repeating its last frame."
+            "middle; multi-clip: the mean over clips spread over the video; uniform: so many "
+            "frames spread over the video, as one stream or clip. A shorter video is the clip; "
+            "bundles of clip form complete it by repeating its last frame."
         ),
     ] = Protocol.stream,
     frames: Annotated[
@@ -95,6 +98,7 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="CPU threads; default: 1 for bundles.", show_default=False),
     ] = None,
+    cost_bias: CostBias = 0.0,
     shuffle: Annotated[
         bool, typer.Option("--shuffle", help="Frames in random order: does order matter?")
     ] = False,
@@ -134,10 +138,16 @@ def evaluate(
         write = stack.enter_context(text_file(target)) if target else None
         if bundle:
             opened = _open_bundle(
-                source, asked, backend, precision and precision.value, threads or 1, stack
+                source,
+                asked,
+                backend,
+                precision and precision.value,
+                threads or 1,
+                cost_bias,
+                stack,
             )
         else:
-            opened = _open_checkpoint(source, asked, here.device, threads, size)
+            opened = _open_checkpoint(source, asked, here.device, threads, size, cost_bias)
         predictor, contract, labels = opened
         _refuse(
             crops > 1 and contract.fit == "stretch",
@@ -147,7 +157,7 @@ def evaluate(
         how: Combine = combine.value if combine else usual
         predictor.protocol = replace(predictor.protocol, combine=how)
         videos = limited(_videos(data, split, labels), limit)
-        options = EvalOptions(shuffle, seed, workers)
+        options = EvalOptions(shuffle, seed, workers, time=True)
         if here.leads:
             with bar("evaluate") as update:
                 record = measure(predictor, videos, contract, options, update)
@@ -188,10 +198,15 @@ def table(record: EvalRecord) -> Table:
         "videos": f"{record.videos}",
         "skipped": f"{record.skipped}",
         "MACs per video": f"{record.macs_per_video / 1e9:.3f} G",
+        **({} if record.ms_per_frame is None else {"ms per frame": f"{record.ms_per_frame:.2f}"}),
         "peak memory": "unknown" if peak is None else f"{peak / 1e6:.1f} MB",
         "weights": f"{record.weights_bytes / 1e6:.1f} MB",
         "state": f"{record.state_bytes / 1e6:.2f} MB",
     }
+    if record.gflops_per_frame is not None:
+        rows["GFLOPs per frame, as published"] = f"{record.gflops_per_frame:.4g}"
+    for name, share in (record.usage or {}).items():
+        rows[f"  {name}"] = f"{share:.1%}"
     made = Table("", "", box=SIMPLE_HEAD, show_header=False)
     made.columns[1].justify = "right"
     for name, value in rows.items():
@@ -204,6 +219,7 @@ def _heading(record: EvalRecord) -> str:
     how = {
         "stream": "every frame once",
         "clip": f"one clip of {record.frames} frames",
+        "uniform": f"{record.frames} frames spread over the video",
         "multi-clip": f"up to {record.clips} clips of {record.frames} frames",
     }[record.protocol]
     views = f", {record.crops} crops of each" if record.crops > 1 else ""
@@ -231,17 +247,18 @@ def _open_bundle(
     backend: str | None,
     precision: str | None,
     threads: int,
+    cost_bias: float,
     stack: ExitStack,
 ) -> Opened:
     from movinet_edge.bundle import Bundle
     from movinet_edge.runtime import Stream
-    from movinet_edge.train.protocols import BundlePredictor
+    from movinet_edge.train.adaptive_eval import bundle_predictor
 
     bundle = Bundle(source)
     manifest = bundle.manifest
-    stream = stack.enter_context(Stream(bundle, backend, precision, threads))
+    stream = stack.enter_context(Stream(bundle, backend, precision, threads, cost_bias))
     labels = bundle.labels if manifest.labels else None
-    return BundlePredictor(stream, protocol), manifest.preprocessing, labels
+    return bundle_predictor(stream, protocol), manifest.preprocessing, labels
 
 
 def _open_checkpoint(
@@ -250,11 +267,13 @@ def _open_checkpoint(
     device: torch.device,
     threads: int | None,
     side: int | None,
+    cost_bias: float,
 ) -> Opened:
     import torch
 
     from movinet_edge.checkpoints.importer import read_checkpoint
-    from movinet_edge.train.protocols import TorchPredictor
+    from movinet_edge.models.arnet import ArNet
+    from movinet_edge.train.adaptive_eval import torch_predictor
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -263,7 +282,17 @@ def _open_checkpoint(
     if side is not None:
         contract = contract.model_copy(update={"height": side, "width": side})
     size = contract.height, contract.width
-    predictor = TorchPredictor(checkpoint.model.to(device), size, protocol, device)
+    model = checkpoint.model.to(device)
+    decides = isinstance(model, ArNet) and model.arch.chooses
+    _refuse(
+        bool(cost_bias) and not decides,
+        f"{model.arch.name} decides nothing; leave out --cost-bias",
+    )
+    _refuse(
+        not math.isfinite(cost_bias),
+        f"the cost bias is a number, not {cost_bias}; 0 leaves decisions alone",
+    )
+    predictor = torch_predictor(model, size, protocol, device, cost_bias=cost_bias)
     return predictor, contract, checkpoint.labels
 
 
@@ -280,7 +309,7 @@ def _protocol(protocol: Protocol, frames: int | None, clips: int | None) -> Eval
 
     _refuse(
         protocol is Protocol.stream and frames is not None,
-        "a stream sees every frame; --frames needs --protocol clip or multi-clip",
+        "a stream sees every frame; --frames needs --protocol clip, multi-clip or uniform",
     )
     _refuse(
         protocol is not Protocol.multi_clip and clips is not None,

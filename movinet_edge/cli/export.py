@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from movinet_edge.checkpoints.native import Checkpoint
     from movinet_edge.export.graph_files import ExportOptions
     from movinet_edge.export.verify_record import VerifyRecord
+    from movinet_edge.models.arnet_cost import CostTable
 
 
 class Form(StrEnum):
@@ -86,6 +87,14 @@ def export(
         int | None,
         typer.Option(min=32, max=1024, help="Frame side, if not the model's own."),
     ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of a model that decides: what its networks cost (JSON) instead of multiply-adds.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Verify = True,
     as_zip: AsZip = False,
 ) -> None:
@@ -114,11 +123,25 @@ def export(
             keep_float=tuple(keep_float or ()),
             profile=profile.value,
             head_every=head_every,
+            costs=_costs(costs, checkpoint),
         )
         if target_drop is not None:
             options = _within(target_drop, checkpoint, options, say)
         record = write_bundle(checkpoint, target, options, say)
     show(target, record, source)
+
+
+def _costs(path: Path | None, checkpoint: Checkpoint) -> CostTable | None:
+    """The cost table at `path`, for the checkpoint's model."""
+    from movinet_edge.errors import BadInput
+    from movinet_edge.models.arnet_cost import read_costs
+    from movinet_edge.models.arnet_table import ArNetArch
+
+    if path is None:
+        return None
+    if not isinstance(checkpoint.arch, ArNetArch):
+        raise BadInput(f"{checkpoint.arch.name} decides nothing; leave out --costs")
+    return read_costs(path, checkpoint.arch)
 
 
 def _within(

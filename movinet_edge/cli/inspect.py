@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from movinet_edge.bundle import Manifest, ModelFile
+    from movinet_edge.bundle import Manifest, ModelFile, PlanStep
+
+
+COMBINED = {
+    "last": "",
+    "mean": ", the mean of what each graph gave last",
+    "looks": ", the mean over all frames that were looked at",
+}
 
 
 def late(manifest: Manifest) -> str:
@@ -41,6 +48,12 @@ def _kept(manifest: Manifest, file: ModelFile) -> str:
     return f"{of} keeps states of {states / 1e6:.2f} MB{shared} from frame to frame"
 
 
+def _when(step: PlanStep) -> str:
+    if step.when is not None:
+        return f"frames for which {step.when} is chosen"
+    return "every frame" if step.every == 1 else f"every {step.every} frames from {step.offset} on"
+
+
 def inspect(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Directory or .zip.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
@@ -69,19 +82,22 @@ def inspect(
         f"frames: RGB {contract.width}x{contract.height} ({contract.fit}) at "
         f"{contract.frame_rate:g} per second, values "
         f"{contract.value_range}; answer: {manifest.plan.answer} as {manifest.output}"
-        + (", the mean of what each graph gave last" if manifest.plan.combine == "mean" else ""),
+        + COMBINED[manifest.plan.combine],
         highlight=False,
     )
     for line in kept(manifest):
         console.print(line, highlight=False)
+    if choice := manifest.plan.choice:
+        costs = ", ".join(f"{a.name} ({a.cost:.4g})" for a in choice.actions)
+        console.print(
+            f"{choice.graph} decides for each frame ({choice.unit} of a frame): {costs}",
+            highlight=False,
+        )
     if manifest.plan.delay:
         console.print(late(manifest), highlight=False)
     for graph in manifest.graphs:
         planned = [s for s in manifest.plan.steps if s.graph == graph.name]
-        when = ", ".join(
-            "every frame" if s.every == 1 else f"every {s.every} frames from {s.offset} on"
-            for s in planned
-        )
+        when = ", ".join(_when(s) for s in planned)
         when = when or "the whole model in PyTorch"
         sha256 = graph.checkpoint_sha256
         console.print(

@@ -16,6 +16,7 @@ def models(
     from movinet_edge.checkpoints.native import trained_checkpoints
     from movinet_edge.cli.console import out
     from movinet_edge.models.facts import all_model_facts
+    from movinet_edge.models.registry import BASELINES
 
     facts = all_model_facts()
     if as_json:
@@ -38,5 +39,7 @@ def models(
             f"{row['published']['top1']:.2f}" if row["published"] else "-",
         )
     out().print(table)
+    compared = ", ".join(BASELINES)
+    out().print(f"baselines, to train and compare with: {compared}", highlight=False)
     names = ", ".join(trained_checkpoints())
     out().print(f"trained, usable by name wherever a checkpoint is: {names}", highlight=False)

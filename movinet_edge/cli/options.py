@@ -95,6 +95,15 @@ HeldPrecision = Annotated[
     PrecisionName | None,
     typer.Option("--precision", help="Default: fp32, or what the bundle has.", show_default=False),
 ]
+CostBias = Annotated[
+    float,
+    typer.Option(
+        "--cost-bias",
+        metavar="B",
+        help="Of a model that decides: B times an action's cost is subtracted from its score. More "
+        "is cheaper, less is closer.",
+    ),
+]
 
 
 def chosen(precisions: list[PrecisionName] | None) -> tuple[Precision, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from movinet_edge.cli.options import HeldPrecision
+from movinet_edge.cli.options import CostBias, HeldPrecision
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +30,16 @@ def run(
     precision: HeldPrecision = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of the engine.")] = 1,
+    cost_bias: CostBias = 0.0,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="SEED",
+            help="Of a model that decides: draw actions by their probabilities.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One object per step; the last is the answer.")
     ] = False,
@@ -50,7 +61,7 @@ def run(
     frames = read_camera(source, rate) if live else read_frames(source, rate)
     with ExitStack() as stack:
         stream = stack.enter_context(
-            Stream(bundle, backend, precision and precision.value, threads)
+            Stream(bundle, backend, precision and precision.value, threads, cost_bias, sample)
         )
         writer = None
         if save is not None:
@@ -90,7 +101,10 @@ class JsonView:
             {"label": s.label, "index": s.index, "score": round(s.score, 6)}
             for s in prediction.top(self.top_k)
         ]
-        record = {"frame": prediction.frame, "time": round(time, 6), "top": top}
+        record: dict[str, object] = {"frame": prediction.frame, "time": round(time, 6)}
+        if prediction.action is not None:
+            record["action"] = prediction.action
+        record["top"] = top
         sys.stdout.write(json.dumps(record) + "\n")
         sys.stdout.flush()
 
@@ -113,10 +127,14 @@ class TerminalView:
         from movinet_edge.cli.console import out
 
         self.source, self.top_k = source, top_k
+        self.taken = Counter[str]()  # frames by action
         self.live = Live(console=out(), transient=True, refresh_per_second=12)
 
     def show(self, prediction: Prediction, time: float) -> None:
-        self.live.update(self._table(prediction, f"{self.source}  {time:6.2f} s"))
+        if prediction.action is not None:
+            self.taken[prediction.action] += 1
+        done = f"  {prediction.action}" if prediction.action else ""
+        self.live.update(self._table(prediction, f"{self.source}  {time:6.2f} s{done}"))
 
     def finish(self, answer: Prediction | None) -> None:
         self.live.stop()
@@ -124,6 +142,9 @@ class TerminalView:
             self.live.console.print(
                 self._table(answer, f"{self.source}: after {answer.frame + 1} frames")
             )
+        if self.taken:
+            shares = ", ".join(f"{name} {count}" for name, count in self.taken.most_common())
+            self.live.console.print(f"frames by action: {shares}", highlight=False)
 
     def _table(self, prediction: Prediction, title: str) -> Table:
         from rich.progress_bar import ProgressBar

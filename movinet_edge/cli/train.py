@@ -40,6 +40,14 @@ def train(
     init: Annotated[
         str | None, _option("Start from this checkpoint; the last layer is new if classes are.")
     ] = None,
+    init_backbone: Annotated[
+        list[str] | None,
+        _option(
+            "A network of a model that has several, trained by itself: policy=FILE, 0=FILE, ... "
+            "Also torchvision's, timm's or EfficientNet-PyTorch's. Repeatable.",
+            metavar="PLACE=FILE",
+        ),
+    ] = None,
     freeze: Annotated[
         list[str] | None, _option("Leave a part as it is: backbone, stem, b0, ... Repeatable.")
     ] = None,
@@ -81,6 +89,7 @@ def train(
     given = {
         **{"model": model, "init": init, "freeze": freeze, "subclips": subclips, "flip": flip},
         **{"frames": frames, "frame_rate": frame_rate, "size": size, "epochs": epochs},
+        "init_backbone": init_backbone and [_resolved(text) for text in init_backbone],
         **{"batch": batch, "lr": lr, "precision": precision, "seed": seed, "qat": qat},
         **{key: _value(text) for key, text in pairs(changes).items()},
     }
@@ -132,6 +141,12 @@ def train(
                 f"validation {record.score_name} {record.score:.1%} of {record.videos} videos"
             )
         console().print(f"wrote {out / BEST}", highlight=False, soft_wrap=True)
+
+
+def _resolved(text: str) -> str:
+    """``PLACE=FILE`` with the whole path of the file: a run may be resumed from elsewhere."""
+    place, equals, file = text.partition("=")
+    return f"{place}={Path(file).resolve()}" if equals else text
 
 
 def _note(text: str) -> None:

@@ -5,6 +5,10 @@ shows the same things at random places; in a clip of a class one attribute goes 
 swings to and fro over the same range, the rest stand still. So one frame says nothing
 about the class, and all frames without their order leave several pairs and both directions
 possible.
+
+The variant ``adaptive`` is for models that decide how closely they look: long clips in which for
+most of the time nothing happens. Half of the classes are told by a movement that small frames show
+as well, the others by the pattern of a small card that is there for a moment.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 
+from movinet_edge.data.cards import NOTHING, PATTERNS, Card, draw_card, paint_card
 from movinet_edge.data.scene import ATTRIBUTES, Scene, Tracks
 from movinet_edge.errors import BadInput
 from movinet_edge.files import new_folder
@@ -36,22 +42,28 @@ PAIRS = (
     ("light", "lighting up", "going dark"),
     ("turn", "turning clockwise", "turning counter-clockwise"),
 )
+# Classes told by a pattern, which take turns with those pairs in the adaptive variant.
+SHOWN = (("rows", "columns"), ("rising", "falling"), ("checks", "rings"))
 FRAME_RATE = 20
 SECONDS = 3.2  # of a trimmed clip
+SECONDS_ADAPTIVE = 6.4
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}  # shares of the clips of a class
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One class: `attribute` grows, or shrinks where `backwards`."""
+    """One class: `attribute` grows (`backwards`: shrinks), or a card of `pattern` is shown."""
 
     label: str
     attribute: str
     backwards: bool
+    pattern: str | None = None
 
     @property
     def key(self) -> int:
         """A number of its own, from 0 on."""
+        if self.pattern is not None:
+            return 100 + list(PATTERNS).index(self.pattern)
         return 2 * ATTRIBUTES.index(self.attribute) + self.backwards
 
 
@@ -60,6 +72,16 @@ ACTIONS = tuple(
     for attribute, grows, shrinks in PAIRS
     for label, backwards in ((grows, False), (shrinks, True))
 )
+ADAPTIVE = tuple(
+    action
+    for number, patterns in enumerate(SHOWN)
+    for action in (
+        *ACTIONS[2 * number : 2 * number + 2],
+        *(Action(f"showing {name}", "", False, name) for name in patterns),
+    )
+)
+Variant = Literal["plain", "adaptive"]
+VARIANTS: dict[str, tuple[Action, ...]] = {"plain": ACTIONS, "adaptive": ADAPTIVE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +93,19 @@ class MotionConfig:
     size: int = 96
     seed: int = 0
     untrimmed: bool = False
+    variant: Variant = "plain"
 
     def __post_init__(self) -> None:
-        if self.classes % 2 or not 2 <= self.classes <= len(ACTIONS):
+        if self.variant not in VARIANTS:
+            raise BadInput(f"--variant is {' or '.join(VARIANTS)}, not {self.variant}")
+        most = len(VARIANTS[self.variant])
+        if self.classes % 2 or not 2 <= self.classes <= most:
             raise BadInput(
-                f"--classes must be an even number from 2 to {len(ACTIONS)} (classes come in "
+                f"--classes must be an even number from 2 to {most} (classes come in "
                 f"pairs), not {self.classes}"
             )
+        if self.variant == "adaptive" and self.untrimmed:
+            raise BadInput("the adaptive variant is of trimmed clips; leave out --untrimmed")
         if self.per_class < 3:
             raise BadInput("--per-class must be at least 3: one clip for each split")
         if self.size < 32 or self.size % 2:
@@ -85,7 +113,7 @@ class MotionConfig:
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        return ACTIONS[: self.classes]
+        return VARIANTS[self.variant][: self.classes]
 
     def counts(self) -> dict[str, int]:
         """Clips of each class per split; every split has one at least."""
@@ -183,12 +211,16 @@ def _write(config: MotionConfig, job: Job, path: str) -> tuple[list[dict[str, ob
     # A class has the same videos whatever other classes there are.
     key = len(ACTIONS) if action is None else action.key
     rng = np.random.default_rng([config.seed, key, job.number])
+    card = None
     if action is None:
         tracks, segments = untrimmed_tracks(config.actions, rng)
+    elif config.variant == "adaptive":
+        tracks, card = adaptive_tracks(action, int(SECONDS_ADAPTIVE * FRAME_RATE), rng)
+        segments = [{"segment": [0.0, SECONDS_ADAPTIVE], "label": action.label}]
     else:
         tracks = clip_tracks(action, int(SECONDS * FRAME_RATE), rng)
         segments = [{"segment": [0.0, SECONDS], "label": action.label}]
-    video = render(tracks, config.size, rng)
+    video = render(tracks, config.size, rng, card)
     encode(video, Path(path), crf=int(rng.integers(20, 31)))
     return segments, len(video) / FRAME_RATE
 
@@ -201,6 +233,30 @@ def clip_tracks(action: Action, frames: int, rng: np.random.Generator) -> Tracks
     ramp = _ramp(frames, rng)
     tracks[action.attribute] = ramp[::-1] if action.backwards else ramp
     return tracks
+
+
+def adaptive_tracks(action: Action, frames: int, rng: np.random.Generator) -> tuple[Tracks, Card]:
+    """Attributes over `frames` frames, [frames] each, and the card that is shown.
+
+    In every clip something moves for a while and a card is there for a moment: a movement that
+    comes back to where it began says nothing, and neither does a card with a pattern of chance.
+    """
+    tracks = {name: np.full(frames, rng.random(), np.float32) for name in ATTRIBUTES}
+    tells = action.pattern is None
+    coarse = [a.attribute for a in ADAPTIVE if a.pattern is None]
+    moving = action.attribute if tells else str(rng.choice(coarse))
+    length = int(FRAME_RATE * rng.uniform(1.6, 2.8))
+    first = int(rng.integers(0, frames - length))
+    if tells:
+        ramp = _ramp(length, rng)
+        move = ramp[::-1] if action.backwards else ramp
+    else:
+        there = _ramp(length - length // 2, rng)
+        both = np.concatenate([there, there[::-1][: length // 2]])
+        move = 1 - both if rng.random() < 0.5 else both
+    before, after = np.full(first, move[0]), np.full(frames - first - length, move[-1])
+    tracks[moving] = np.concatenate([before, move, after]).astype(np.float32)
+    return tracks, draw_card(action.pattern or NOTHING, frames, FRAME_RATE, rng)
 
 
 def _ramp(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -263,7 +319,9 @@ def _pause(
     return frames
 
 
-def render(tracks: Tracks, size: int, rng: np.random.Generator) -> np.ndarray:
+def render(
+    tracks: Tracks, size: int, rng: np.random.Generator, card: Card | None = None
+) -> np.ndarray:
     """The scene over time with camera shake and sensor noise: uint8 [T, size, size, 3]."""
     frames = len(tracks["across"])
     steps = rng.normal(0, 0.004, (frames, 2)) * rng.uniform(0.3, 1.5)
@@ -271,6 +329,8 @@ def render(tracks: Tracks, size: int, rng: np.random.Generator) -> np.ndarray:
     for frame in range(1, frames):
         shake[frame] = (0.9 * shake[frame - 1] + steps[frame]).clip(-0.08, 0.08)
     video = Scene(size, rng).render(tracks, np.arange(frames) / FRAME_RATE, shake)
+    if card is not None:
+        paint_card(video, card)
     noise = rng.standard_normal(video.shape, np.float32)
     video += np.float32(rng.uniform(0.005, 0.03)) * noise
     return (video.clip(0, 1) * 255).astype(np.uint8)

@@ -60,6 +60,11 @@ class ModelArch(BaseModel, ABC):
         """Whether the model runs frame by frame; without being causal, with a delay."""
         return self.causal
 
+    @property
+    def deploys(self) -> bool:
+        """Whether it can be exported; baselines to compare with need not."""
+        return True
+
 
 class VideoModel(nn.Module, ABC):
     """A classifier of videos; `arch` is its record."""

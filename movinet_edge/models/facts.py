@@ -16,8 +16,9 @@ from movinet_edge.streaming.spec import describe
 def model_facts(arch: ModelArch) -> dict[str, Any]:
     """Parameters, MACs, state and published figures (MoViNet's) of an architecture.
 
-    `macs_per_frame` is one frame of a stream, of graphs that run at every k-th frame a k-th; of a
-    model that does not stream, one frame through the whole network. A base model runs its
+    `macs_per_frame` is one frame of a stream, of graphs that run at every k-th frame a k-th, and of
+    graphs to choose from the largest; of a model that is not exported as a stream, one frame
+    through the whole network. A base model runs its
     classifier once per clip, so `macs_per_clip` is a little less than the product.
     """
     side, frames = arch.resolution, arch.clip_frames
@@ -27,7 +28,10 @@ def model_facts(arch: ModelArch) -> dict[str, Any]:
     stream = describe(model.as_stream(), size) if arch.streams else None
     clip = describe(model, size, frames).macs
     if arch.streams:
-        per_frame = sum(part.macs / part.every for part in deploy_parts(model, size))
+        parts = deploy_parts(model, size) if arch.deploys else []
+        always = sum(part.macs / part.every for part in parts if part.when is None)
+        chosen = max((part.macs for part in parts if part.when is not None), default=0)
+        per_frame = always + chosen if parts else describe(model, size).macs
     else:
         per_frame = describe(model, size).macs
     return {

@@ -18,6 +18,10 @@ from movinet_edge.bundle import Preprocessing
 from movinet_edge.errors import BadInput
 from movinet_edge.models import movinet_quant, slowfast_quant
 from movinet_edge.models.arch import ModelArch, VideoModel
+from movinet_edge.models.arnet import ArNet
+from movinet_edge.models.arnet_deploy import step_parts as arnet_parts
+from movinet_edge.models.arnet_table import VARIANTS as ARNETS
+from movinet_edge.models.arnet_table import ArNetArch, arnet_arch
 from movinet_edge.models.movinet import Block, MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet, split_parts
 from movinet_edge.models.movinet_table import VARIANTS, MoViNetArch, published_arch
@@ -60,9 +64,22 @@ def _slowfast_parts(model: SlowFast, size: tuple[int, int], frames: int) -> list
     return step_parts(model, size) if frames == 1 else clip_part(model, size, frames)
 
 
+def _arnet_parts(model: ArNet, size: tuple[int, int], frames: int) -> list[Part]:
+    if frames > 1:
+        raise BadInput(f"{model.arch.name} streams; take --form fresh")
+    return arnet_parts(model, size)
+
+
+def _not_simulated(model: VideoModel) -> Instrument:
+    raise BadInput(
+        f"int8 is not simulated in {model.arch.name}; export it with --precision int8 as it is"
+    )
+
+
 FAMILIES: dict[str, Family] = {
     "movinet": Family(MoViNetArch, MoViNet, _movinet_parts, movinet_quant.attach, _movinet_split),
     "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts, slowfast_quant.attach),
+    "arnet": Family(ArNetArch, ArNet, _arnet_parts, _not_simulated),
 }
 
 MODELS: dict[str, ModelArch] = {
@@ -75,24 +92,30 @@ MODELS: dict[str, ModelArch] = {
         ),
         *(slowfast_arch(label) for label in SLOWFASTS),
         *(slowfast_arch(label, causal=True) for label in CAUSAL),
+        *(arnet_arch(label) for label in ARNETS),
     )
+}
+
+# To train and compare with.
+BASELINES: dict[str, ModelArch] = {
+    arch.name: arch for label in ARNETS for arch in arnet_arch(label).baselines()
 }
 
 
 def named_arch(name: str) -> ModelArch:
-    """The published architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
+    """The architecture called `name`: ``movinet-a0-stream``, or ``a0-stream`` for short.
 
     Raises:
         BadInput: there is none of that name.
     """
     if not is_model(name):
         raise BadInput(f"unknown model {name!r}; movinet-edge models lists them all")
-    return MODELS.get(name) or MODELS[f"movinet-{name}"]
+    return MODELS.get(name) or BASELINES.get(name) or MODELS[f"movinet-{name}"]
 
 
 def is_model(name: str) -> bool:
-    """Whether a published architecture is called so, in full or for short."""
-    return name in MODELS or f"movinet-{name}" in MODELS
+    """Whether an architecture is called so, in full or for short."""
+    return name in MODELS or name in BASELINES or f"movinet-{name}" in MODELS
 
 
 def arch_from_record(record: dict[str, Any]) -> ModelArch:
@@ -152,7 +175,8 @@ def deploy_body(
 
 def default_preprocessing(arch: ModelArch) -> Preprocessing:
     """Square centre crop at the architecture's resolution and frame rate."""
-    return Preprocessing(height=arch.resolution, width=arch.resolution, frame_rate=arch.frame_rate)
+    side, rescale = arch.resolution, getattr(arch, "rescale", None)
+    return Preprocessing(height=side, width=side, frame_rate=arch.frame_rate, rescale=rescale)
 
 
 def seeded_model(arch: ModelArch, seed: int = 0) -> VideoModel:
@@ -177,6 +201,8 @@ def seeded_model(arch: ModelArch, seed: int = 0) -> VideoModel:
                 nn.init.uniform_(parameter, 0.4 * share, 0.9 * share)
             elif "classify.weight" in name:
                 nn.init.normal_(parameter, std=0.05)
+            elif name.endswith("policy.act.weight"):
+                nn.init.normal_(parameter, std=2.0)  # so that decisions differ, and clearly
             elif leaf == "bias" and ".se." in name:
                 nn.init.normal_(parameter, std=0.5)
             elif name.endswith(".c.norm.weight"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -178,6 +178,14 @@ class GraphRunner:
         self.steps += 1
         for ring in self._written.values():
             ring.runs += 1
+
+    def hold(self, going_on: Collection[str] = ()) -> None:
+        """Undo the last run for all states but those `going_on`; each is of one value."""
+        for ring in self.rings:
+            if ring.rule.name not in going_on:
+                past, new = ring.at(self.steps - 1)
+                (before,) = past.values()
+                new[ring.output.name].array[...] = before.array
 
     def read(self, output: str) -> np.ndarray:
         """The newest value of an output or feature as real numbers, as a copy."""

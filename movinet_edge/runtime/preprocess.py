@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from movinet_edge.bundle import Preprocessing
+from movinet_edge.runtime.rescale import rescale
 
 BYTE = np.float32(1 / 255)
 
@@ -105,3 +106,41 @@ def fill(
     np.copyto(target.view(np.uint8), frame, casting="unsafe")
     if target.dtype == np.int8:
         target ^= -128
+
+
+class Fitted:
+    """One frame for graphs of several scales, fitted to the contract once, and only if asked for.
+
+    Args:
+        frame: as `fill` takes it.
+    """
+
+    def __init__(self, frame: np.ndarray, contract: Preprocessing):
+        self._frame, self._contract = frame, contract
+        self._whole: np.ndarray | None = None
+
+    def fill(self, target: np.ndarray) -> None:
+        """Write it into an input buffer [h, w, 3] of any of the scales, as `fill` does.
+
+        Raises:
+            ValueError: as `fill`.
+        """
+        contract = self._contract
+        if target.shape[:2] == (contract.height, contract.width):
+            fill(target, self._frame if self._whole is None else self._whole, contract)
+            return
+        assert contract.rescale is not None
+        height, width = target.shape[:2]
+        small = rescale(self._shown(), height, width, contract.rescale)
+        fill(target, small, contract)
+
+    def _shown(self) -> np.ndarray:
+        """At the contract's size: bytes where nothing is lost by that, otherwise floats."""
+        frame, contract = self._frame, self._contract
+        shape = (contract.height, contract.width, 3)
+        if frame.shape == shape and frame.dtype == np.uint8 and contract.rescale == "nearest":
+            return frame
+        if self._whole is None:
+            self._whole = np.empty(shape, np.float32)
+            fill(self._whole, frame, contract)
+        return self._whole

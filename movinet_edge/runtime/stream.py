@@ -9,11 +9,12 @@ from types import TracebackType
 
 import numpy as np
 
-from movinet_edge.bundle import Bundle, Graph
+from movinet_edge.bundle import Bundle, Graph, Plan, PlanStep
 from movinet_edge.errors import BadInput
+from movinet_edge.runtime.choice import Chooser
 from movinet_edge.runtime.engines import Backend, backend_named, usable_backends
 from movinet_edge.runtime.graph import GraphRunner, feature_rings
-from movinet_edge.runtime.preprocess import fill
+from movinet_edge.runtime.preprocess import Fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,15 @@ class Prediction:
     """The answer after a frame. `logits` is float32 [classes], of everything seen so far.
 
     Where the graph ends in a softmax, `logits` are log-probabilities: the same up to a constant.
-    `multi_label`: each class is there or not, whatever the others are.
+    `multi_label`: each class is there or not, whatever the others are. `action` is the name of what
+    was done with the frame, where the model decides on that.
     """
 
     frame: int
     logits: np.ndarray
     labels: list[str]
     multi_label: bool = False
+    action: str | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -60,7 +63,8 @@ class Stream:
     """One stream through a bundle.
 
     `graphs` are its runners by name, `answers` the newest logits [classes] of every graph that
-    has answered, the latest last.
+    has answered, the latest last. `chooser` decides what is done with a frame, where the plan has
+    a choice.
 
     Args:
         bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
@@ -69,9 +73,13 @@ class Stream:
         precision: which of the bundle's precisions to run; by default fp32, or the first it has
             for the backend.
         threads: CPU threads of the engine.
+        cost_bias: of a model that decides: times an action's cost is subtracted from its score, so
+            that one bundle serves fast and slow devices.
+        sample: a seed, to draw actions by their probabilities instead of taking the best.
 
     Raises:
-        BadInput: unreadable bundle, unknown backend, engine not installed.
+        BadInput: unreadable bundle, unknown backend, engine not installed; a `cost_bias` or
+            `sample` where nothing is decided.
     """
 
     def __init__(
@@ -80,6 +88,8 @@ class Stream:
         backend: str | Backend | None = None,
         precision: str | None = None,
         threads: int = 1,
+        cost_bias: float = 0.0,
+        sample: int | None = None,
     ):
         if threads < 1:
             raise BadInput(f"threads must be at least 1, not {threads}")
@@ -93,6 +103,7 @@ class Stream:
         self._multi_label = manifest.scores == "sigmoid"
         # The reference model has an answer for every frame, also where the plan has not.
         self._renewal = manifest.renewal if self.backend.format == "torch" else 1
+        self.chooser = _chooser(self.bundle, self._plan, cost_bias, sample)
         self._features = feature_rings(manifest)
         self.graphs = {
             graph.name: GraphRunner(
@@ -107,6 +118,7 @@ class Stream:
             if any(graph.name == step.graph for step in self._plan.steps)
         }
         self.answers: dict[str, np.ndarray] = {}
+        self._looks = _Mean(manifest.classes)
         self._partial: np.ndarray | None = None  # the last frame of a clip that is not full
         self._frame = 0
         self._ended = False
@@ -133,24 +145,57 @@ class Stream:
             raise ValueError("the stream has ended; reset it first")
         if number == 0 and frame.dtype.kind == "f" and not _in_range(frame):
             raise ValueError("a float frame holds values in 0..1; divide bytes by 255")
+        shown = Fitted(frame, self._contract)
         for planned in self._plan.steps:
-            runner = self.graphs[planned.graph]
-            if number % planned.every != planned.offset:
+            if not self._is_due(planned, number):
                 continue
+            runner = self.graphs[planned.graph]
             if runner.frame is not None:
                 position = (number // planned.every) % runner.graph.frames
-                fill(runner.frame[position], frame, self._contract)
+                shown.fill(runner.frame[position])
                 if position + 1 < runner.graph.frames:
                     self._partial = runner.frame[position]
                     continue
                 self._partial = None
             runner.run()
+            if self.chooser is not None and planned.graph == self.chooser.choice.graph:
+                self._decide(runner)
             if number % self._renewal == 0:
                 self._take(runner)
         self._frame = number + 1
-        if not self.answers or number < self._plan.delay:
+        return self._answered(number)
+
+    def _is_due(self, planned: PlanStep, number: int) -> bool:
+        """Whether a graph runs at frame `number`; of a choice, once that has been made."""
+        if number % planned.every != planned.offset:
+            return False
+        chooser = self.chooser
+        if chooser is None:
+            return True
+        if planned.graph == chooser.choice.graph:
+            return not chooser.holds or bool(chooser.choice.going_on)
+        return planned.when is None or planned.when == chooser.action.name
+
+    def _decide(self, runner: GraphRunner) -> None:
+        """The graph that decides has run."""
+        assert self.chooser is not None
+        if self.chooser.holds:
+            runner.hold(self.chooser.choice.going_on)
+        else:
+            self.chooser.decide(runner.read(self.chooser.choice.output)[0])
+
+    def _answered(self, number: int) -> Prediction | None:
+        """The answer after a frame's graphs have run, if there is one."""
+        looked = self.chooser is None or not self.chooser.action.skip
+        if self._plan.combine == "looks":
+            if looked:
+                self._looks.add(next(reversed(self.answers.values())))
+        elif not self.answers or number < self._plan.delay:
             return None
-        return self._predict(number)
+        prediction = self._predict(number)
+        if self.chooser is not None:
+            self.chooser.end_frame()
+        return prediction
 
     def finish(self) -> Prediction | None:
         """The final answer; None if no frame came.
@@ -166,7 +211,8 @@ class Stream:
             self.step(self._partial.copy())
         if self.answers:
             self._renew(self._frame - 1)
-        return self._predict(self._frame - 1) if self.answers else None
+        answered = self.answers or (self._plan.combine == "looks" and self._frame)
+        return self._predict(self._frame - 1) if answered else None
 
     def _renew(self, number: int) -> None:
         """Answer for frame `number`, the last, where the plan's turn to answer was before it."""
@@ -205,6 +251,9 @@ class Stream:
         for runner in self.graphs.values():
             runner.reset()
         self.answers.clear()
+        self._looks.reset()
+        if self.chooser is not None:
+            self.chooser.reset()
         self._ended = False
         self._partial = None
         self._frame = 0
@@ -223,11 +272,15 @@ class Stream:
         return answer
 
     def _predict(self, number: int) -> Prediction:
-        answers = list(self.answers.values())
-        answer = answers[-1]
-        if self._plan.combine == "mean" and len(answers) > 1:
+        combine, answers = self._plan.combine, list(self.answers.values())
+        if combine == "looks":
+            answer = self._looks.value
+        elif combine == "mean" and len(answers) > 1:
             answer = np.asarray(np.mean(answers, axis=0), np.float32)
-        return Prediction(number, answer, self.bundle.labels, self._multi_label)
+        else:
+            answer = answers[-1]
+        action = None if self.chooser is None else self.chooser.action.name
+        return Prediction(number, answer, self.bundle.labels, self._multi_label, action)
 
     def close(self) -> None:
         """Release the engines."""
@@ -245,6 +298,39 @@ class Stream:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class _Mean:
+    """The mean of logits [classes] so far; zeros before the first."""
+
+    def __init__(self, classes: int):
+        self._mean = np.zeros(classes)
+        self.reset()
+
+    def add(self, logits: np.ndarray) -> None:
+        self._count += 1
+        self._mean += (logits - self._mean) / self._count
+
+    @property
+    def value(self) -> np.ndarray:
+        return self._mean.astype(np.float32)
+
+    def reset(self) -> None:
+        self._mean[...] = 0
+        self._count = 0
+
+
+def _chooser(bundle: Bundle, plan: Plan, cost_bias: float, sample: int | None) -> Chooser | None:
+    if plan.choice is not None:
+        return Chooser(plan.choice, cost_bias, sample)
+    if cost_bias or sample is not None:
+        whole = bundle.manifest.plan.choice is not None
+        raise BadInput(
+            f"{bundle.path} decides inside its PyTorch model; take another backend"
+            if whole
+            else f"{bundle.path} decides nothing; leave out --cost-bias and sampling"
+        )
+    return None
 
 
 def _in_range(frame: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "hard_swish": F.hardswish,  # x * relu6(x + 3) / 6
     "relu6": F.relu6,
+    "relu": F.relu,
 }
 
 # Squeeze-excite gates. The Model Garden's hard sigmoid multiplies by 0.16667, not by 1/6; Keras'
@@ -18,5 +19,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 GATES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": F.sigmoid,
     "hard_sigmoid": lambda x: F.relu6(x + 3) * 0.16667,
+    "hard_sigmoid_6": lambda x: F.relu6(x + 3) * (1 / 6),  # MobileNetV3's own
     "hard_sigmoid_keras": lambda x: (0.2 * x + 0.5).clamp(0, 1),
 }

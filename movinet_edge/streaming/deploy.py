@@ -32,6 +32,7 @@ Layout = Literal["NCHW", "NHWC"]
 Rule = Literal["shift", "delay", "replace"]
 NEW = "_new"
 VALID = "valid"
+ACTION = "action"  # the scores of a graph that decides
 # Less than any activation; not the lowest float, of which the converter knows that it changes
 # nothing.
 FLOOR = -1e30
@@ -98,7 +99,10 @@ class Part:
 
     The module's ``forward(io, frame)`` returns logits, or None where it only hands on features. It
     runs at every `every`-th frame; its logits belong to the frame `delay` frames ago. `flags`: it
-    takes `VALID`, 1 for frames and 0 for what completes a stream that looks ahead.
+    takes `VALID`, 1 for frames and 0 for what completes a stream that looks ahead. `side`: of its
+    frames, where they are smaller than the model's. `when`: the action, decided by the first part,
+    that asks for it. Where it is the only one, `whole`: it is the model, with all of its states and
+    its answer.
     """
 
     name: str
@@ -110,6 +114,9 @@ class Part:
     frame: bool = True
     flags: bool = False
     features: tuple[Feature, ...] = ()
+    side: int | None = None
+    when: str | None = None
+    whole: bool = True
 
 
 def from_nhwc(x: Tensor) -> Tensor:

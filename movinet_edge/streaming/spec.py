@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,18 @@ def _dry_run(
 ) -> tuple[dict[str, int], State]:
     """Multiply-accumulates by module, and the state afterwards, of which only shapes are known."""
     meta = copy.deepcopy(model).to("meta").eval()
+    clip = torch.empty(1, frames, 3, *frame_size, device="meta")
+    state: State = {}
+
+    def run() -> None:
+        nonlocal state
+        _, state = meta(clip)
+
+    return counted_macs(meta, run), state
+
+
+def counted_macs(model: nn.Module, run: Callable[[], object]) -> dict[str, int]:
+    """Multiply-accumulates of convolutions and dense layers in `run`, by their paths in `model`."""
     macs: dict[str, int] = {}
 
     def count(name: str, module: nn.Module, output: Tensor) -> None:
@@ -63,12 +76,12 @@ def _dry_run(
         assert isinstance(weight, Tensor)
         macs[name] = macs.get(name, 0) + output.numel() * weight[0].numel()
 
-    for name, module in meta.named_modules():
+    for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear | DepthwiseConv | StackedConv):
             module.register_forward_hook(lambda m, _, y, name=name: count(name, m, y))
     with torch.no_grad():
-        _, state = meta(torch.empty(1, frames, 3, *frame_size, device="meta"))
-    return macs, state
+        run()
+    return macs
 
 
 def initial_state(spec: StreamSpec, batch: int = 1) -> State:

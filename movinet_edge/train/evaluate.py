@@ -7,9 +7,11 @@ and all processes return the same record.
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,13 +23,8 @@ from movinet_edge.data.clips import Broken, EvalVideos, loader
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import VideoModel
-from movinet_edge.train.protocols import (
-    Combine,
-    EvalProtocol,
-    Predictor,
-    ProtocolName,
-    TorchPredictor,
-)
+from movinet_edge.train.adaptive_eval import published_gflops, torch_predictor
+from movinet_edge.train.protocols import Combine, EvalProtocol, Predictor, ProtocolName
 from movinet_edge.train.scores import Found, Scores
 
 # Memory is measured on the longest of the first videos.
@@ -53,7 +50,10 @@ class EvalRecord(Record):
     class, None where it has no video. `confusion` counts videos: a row per true class, a column
     per answer. With `multi_label` a video has any number of classes: `top1` counts best answers
     that are one of them, `per_class` is the average precision, and there is no confusion.
-    `mean_average_precision` is over the classes with videos. `macs_per_video` is a mean;
+    `mean_average_precision` is over the classes with videos. Of a model that decides, `usage` is
+    the share of frames that each action had, and `gflops_per_frame` the mean cost as publications
+    count it (multiply-adds). `ms_per_frame` is the mean time of a frame, where it was measured,
+    decoding left out. `macs_per_video` is a mean;
     `peak_memory_bytes` covers inputs, activations and states of one video beside the weights (None:
     unknown). `seed` None: not shuffled.
     """
@@ -75,6 +75,9 @@ class EvalRecord(Record):
     top1: float
     top5: float
     mean_average_precision: float | None = None
+    usage: dict[str, float] | None = None
+    gflops_per_frame: float | None = None
+    ms_per_frame: float | None = None
     macs_per_video: int
     peak_memory_bytes: int | None
     weights_bytes: int
@@ -105,13 +108,15 @@ class EvalRecord(Record):
 class EvalOptions:
     """`shuffle` gives every video's frames a random order, drawn from `seed` and its place.
 
-    `workers` processes decode; `memory`: measure the peak on one more pass over one video.
+    `workers` processes decode; `memory`: measure the peak on one more pass over one video; `time`:
+    measure how long frames take.
     """
 
     shuffle: bool = False
     seed: int = 0
     workers: int = 0
     memory: bool = True
+    time: bool = False
 
 
 @dataclass
@@ -120,6 +125,9 @@ class Share:
 
     videos: int = 0
     macs: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    taken: Counter[str] = field(default_factory=Counter)
     broken: list[BrokenVideo] = field(default_factory=list)
     sample: Tensor | None = None
 
@@ -147,6 +155,9 @@ def evaluate(
     total = Share(
         videos=sum(s.videos for s in shares),
         macs=sum(s.macs for s in shares),
+        frames=sum(s.frames for s in shares),
+        seconds=sum(s.seconds for s in shares),
+        taken=Counter({n: sum(s.taken[n] for s in shares) for n in share.taken}),
         broken=[b for s in shares for b in s.broken],
     )
     if not total.videos:
@@ -180,7 +191,7 @@ def evaluate_model(
     """
     with _evaluation_mode(model):
         size = contract.height, contract.width
-        predictor = TorchPredictor(model, size, protocol, torch.device(device), amp)
+        predictor = torch_predictor(model, size, protocol, torch.device(device), amp)
         return evaluate(predictor, videos, contract, options, progress)
 
 
@@ -234,11 +245,16 @@ def _pass(
             if options.shuffle:
                 frames = shuffled(frames, options.seed, item.index)
             views = frames.chunk(crops, 3)
+            began = time.perf_counter()
             logits = predictor.predict(*views)
+            share.seconds += time.perf_counter() - began
             target = torch.from_numpy(item.target).to(predictor.device)
             scores.update(logits.to(predictor.device), target)
             share.videos += 1
             share.macs += predictor.macs(len(frames))
+            share.taken.update(predictor.taken)
+            windows = predictor.protocol.windows(len(frames))
+            share.frames += crops * sum(len(window) for window in windows)
             longest = 0 if share.sample is None else len(share.sample)
             if share.videos <= MEASURED and len(frames) > longest:
                 share.sample = views[0]
@@ -249,7 +265,7 @@ def _pass(
 def _all_shares(share: Share) -> list[Share]:
     """What all processes counted, without the samples."""
     ranks = place()[1]
-    counted = Share(share.videos, share.macs, share.broken)
+    counted = replace(share, sample=None)
     if ranks == 1:
         return [counted]
     shares: list[Share | None] = [None] * ranks
@@ -266,6 +282,9 @@ def _record(
     peak: int | None,
 ) -> EvalRecord:
     protocol = predictor.protocol
+    frames = sum(total.taken.values())
+    usage = {name: count / frames for name, count in total.taken.items()} if frames else None
+    gflops = published_gflops(predictor.architecture, usage or {})
     return EvalRecord(
         model=predictor.name,
         engine=predictor.engine,
@@ -284,6 +303,9 @@ def _record(
         top1=round(found.top1, 6),
         top5=round(found.top5, 6),
         mean_average_precision=round(found.mean_average_precision, 6),
+        usage=usage,
+        gflops_per_frame=None if gflops is None else round(gflops, 6),
+        ms_per_frame=round(1000 * total.seconds / total.frames, 3) if options.time else None,
         macs_per_video=round(total.macs / total.videos),
         peak_memory_bytes=peak,
         weights_bytes=predictor.weights_bytes,

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from movinet_edge.streaming.spec import describe
 from movinet_edge.streaming.state import State
 from movinet_edge.train.memory import peak_memory, weights_bytes
 
-ProtocolName = Literal["stream", "clip", "multi-clip"]
+ProtocolName = Literal["stream", "clip", "multi-clip", "uniform"]
 Combine = Literal["mean", "max"]
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 
@@ -37,6 +37,8 @@ class EvalProtocol:
     frame. ``clip``: one pass over the `frames` frames in the middle. ``multi-clip``: `clips` such
     clips, the first at the beginning and the last at the end, their probabilities averaged; never
     the same clip twice. A video shorter than `frames` is the clip. `frames` None: the whole video.
+    ``uniform``: the frames in the middle of `frames` equal parts of the video, as one short stream
+    or clip (AR-Net's); of a shorter video all, and the last one again and again.
 
     `crops`: squares along the longer side that the model sees one by one. With `combine` ``max``
     the highest of all clips' and crops' probabilities counts instead of their mean.
@@ -58,15 +60,29 @@ class EvalProtocol:
         if self.crops < 1:
             raise BadInput(f"there is at least 1 crop, not {self.crops}; change --crops")
 
-    def windows(self, length: int) -> list[slice]:
+    def windows(self, length: int) -> list[range | list[int]]:
         """The frames of every pass over a video of `length` frames (at least 1)."""
         if self.name == "stream":
-            return [slice(0, length)]
+            return [range(length)]
+        if self.name == "uniform":
+            return [uniform(length, self.frames or length)]
         frames = min(self.frames or length, length)
         spare = length - frames
         clips = min(self.clips, spare + 1) if self.name == "multi-clip" else 1
         starts = [i * spare // (clips - 1) for i in range(clips)] if clips > 1 else [spare // 2]
-        return [slice(start, start + frames) for start in starts]
+        return [range(start, start + frames) for start in starts]
+
+
+def uniform(length: int, frames: int) -> list[int]:
+    """Numbers of `frames` frames spread over a video of `length`."""
+    if length <= frames:
+        return [*range(length), *[length - 1] * (frames - length)]
+    part = length / frames
+    return [int(part / 2 + part * i) for i in range(frames)]
+
+
+def _index(window: range | list[int]) -> slice | list[int]:
+    return slice(window.start, window.stop) if isinstance(window, range) else window
 
 
 def combined(logits: Tensor, how: Combine = "mean", multi_label: bool = False) -> Tensor:
@@ -94,6 +110,7 @@ class Predictor(ABC):
         device: where the metrics are to be kept.
         weights_bytes: of the weights in memory, or of a bundle's model files.
         state_bytes: what is carried from frame to frame; 0 where whole clips are seen.
+        architecture: the record of the model.
     """
 
     name: str
@@ -104,20 +121,26 @@ class Predictor(ABC):
     device: torch.device = torch.device("cpu")
     weights_bytes: int
     state_bytes: int
+    architecture: dict[str, Any]
 
     def predict(self, *crops: Tensor) -> Tensor:
         """A video [T, 3, H, W], float32 in [0, 1], T at least 1 -> logits [classes], on the CPU.
 
         Of several crops and clips they are what `combined` makes of them.
         """
-        windows = self.protocol.windows(len(crops[0]))
+        windows = [_index(window) for window in self.protocol.windows(len(crops[0]))]
         passes = [self.logits(frames[window]) for frames in crops for window in windows]
         return combined(torch.stack(passes), self.protocol.combine, self.multi_label)
 
     def macs(self, length: int) -> int:
         """Multiply-accumulates of `predict` for all crops of a video of `length` frames."""
-        passes = [self.pass_macs(w.stop - w.start) for w in self.protocol.windows(length)]
+        passes = [self.pass_macs(len(w)) for w in self.protocol.windows(length)]
         return self.protocol.crops * sum(passes)
+
+    @property
+    def taken(self) -> dict[str, int]:
+        """Frames of the last `predict` by what was done with them, where a model decides."""
+        return {}
 
     @abstractmethod
     def logits(self, frames: Tensor) -> Tensor:
@@ -160,6 +183,7 @@ class TorchPredictor(Predictor):
                 f"{model.arch.name} sees whole clips and does not stream; use --protocol clip"
             )
         self.arch, self.device, self.amp = model.arch, device, amp
+        self.architecture = model.arch.model_dump()
         self.model: nn.Module = model.as_stream() if streams else model
         self.protocol = _with_frames(protocol, model.arch.clip_frames)
         self.name, self.classes = model.arch.name, model.arch.classes
@@ -167,7 +191,8 @@ class TorchPredictor(Predictor):
         self.engine = f"torch {torch.__version__} ({device.type})"
         self.weights_bytes = weights_bytes(model)
         # What looks ahead runs on for a while behind the last frame.
-        parts = deploy_parts(model, size) if model.arch.causal or streams else []
+        graphs = model.arch.deploys and (model.arch.causal or streams)
+        parts = deploy_parts(model, size) if graphs else []
         self._delay = max((part.delay for part in parts), default=0)
         self._runs = [(part.every, part.macs) for part in parts]
         self._clip_macs = cache(lambda frames: describe(model, size, frames).macs)
@@ -219,6 +244,7 @@ class BundlePredictor(Predictor):
         self._graphs = {graph.name: graph for graph in manifest.graphs}
         self.protocol = _for_bundle(protocol, stream.bundle)
         self.name, self.classes = manifest.name, manifest.classes
+        self.architecture = manifest.provenance.architecture
         self.multi_label = manifest.scores == "sigmoid"
         precision = next(iter(stream.graphs.values())).file.precision
         self.engine = f"{stream.backend.name} {stream.version}"
@@ -264,6 +290,8 @@ def _with_frames(protocol: EvalProtocol, frames: int) -> EvalProtocol:
     """`protocol` with the length of its clips, if it was left open."""
     if protocol.name == "stream":
         return replace(protocol, frames=None, clips=1)
+    if protocol.name == "uniform":
+        return replace(protocol, frames=protocol.frames or frames, clips=1)
     clips = protocol.clips if protocol.name == "multi-clip" else 1
     return replace(protocol, frames=protocol.frames or frames, clips=clips)
 

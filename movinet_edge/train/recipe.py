@@ -49,6 +49,20 @@ class Recipe(Record):
     freeze_norm: bool = False  # batch norm keeps the statistics it has
     layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate per stage, from the head down
 
+    # Of models that are put together: PLACE=FILE, a backbone trained by itself.
+    init_backbone: tuple[str, ...] = ()
+
+    # Of models that decide (AR-Net's published values; the temperature is of an epoch, counted from
+    # 0). Costs are of a table in a file, or multiply-adds; `dearest` scales them so that the
+    # largest is that, as published: 4.09.
+    temperature: float = Field(5.0, gt=0)
+    temperature_decay: float = Field(0.045, ge=0)
+    class_weight: float = Field(0.95, gt=0)
+    cost_weight: float = Field(0.05, ge=0)
+    uniform_weight: float = Field(3.0, ge=0)  # within `cost_weight`
+    costs: str | None = None
+    dearest: float | None = Field(None, gt=0)
+
     # Quantization-aware fine-tuning in simulated static int8; batch norm keeps its statistics. One
     # grid serves all channels of a tensor, badly if some reach far beyond the others. So channels
     # that reach beyond `spread` times the median of their tensor's are shrunk before the start

@@ -42,7 +42,8 @@ def clip_backward(
     autocast: Context = nullcontext,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
     no_sync: Context = nullcontext,
-    penalty: Callable[[], Tensor] | None = None,
+    penalty: Callable[[State], Tensor] | None = None,
+    weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward of one batch; gradients are added to the parameters'.
 
@@ -53,7 +54,9 @@ def clip_backward(
         scale: a loss scaler's function.
         no_sync: makes the context in which distributed gradients are not exchanged yet; the
             exchange happens at the last backward pass.
-        penalty: a scalar to be added to the loss of the sub-clip that just went through the model.
+        penalty: a scalar to be added to the loss of the sub-clip that just went through the model
+            and left a state behind.
+        weight: of the classification loss beside it.
 
     Returns:
         the mean loss over the sub-clips (a detached scalar) and the logits after the last frame,
@@ -74,9 +77,9 @@ def clip_backward(
             with autocast():
                 logits, state = model(part, state)
             answer = logits[:, -1].float()
-            loss = classification_loss(answer, targets, label_smoothing) / subclips
+            loss = weight * classification_loss(answer, targets, label_smoothing) / subclips
             if penalty is not None:
-                loss = loss + penalty() / subclips
+                loss = loss + penalty(state) / subclips
             total = total + loss.detach()
             kept.append(loss)
             if not keep_gradients or last:

@@ -31,6 +31,8 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.registry import simulated
 from movinet_edge.streaming.fake_quant import Instrument
+from movinet_edge.streaming.state import State
+from movinet_edge.train.adaptive import adaptive
 from movinet_edge.train.batches import Batches, fingerprint
 from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
 from movinet_edge.train.optim import (
@@ -130,6 +132,7 @@ class Trainer:
     def _build(self) -> None:
         recipe, device = self.recipe, self.world.device
         model: nn.Module = self.start.model.to(device)
+        self.adaptive = adaptive(model, recipe)
         freeze(model, recipe)
         if recipe.channels_last:
             for parameter in model.parameters():
@@ -190,6 +193,8 @@ class Trainer:
         start = self.step - epoch * len(self.batches)
         loader = self.batches.load(self.clips, epoch, start, self.options.workers)
         train_mode(self.bare, self.recipe)
+        if self.adaptive is not None:
+            self.adaptive.begin(epoch)
         presented, began = 0, time.perf_counter()
         for batch in loader:
             self.broken.add(batch.broken)
@@ -235,7 +240,8 @@ class Trainer:
             self._autocast,
             self.scaler.scale,
             self._no_sync,
-            self._penalty if recipe.range_penalty else None,
+            self._penalty if recipe.range_penalty or self.adaptive else None,
+            recipe.class_weight if self.adaptive else 1.0,
         )
         if self.int8 is not None and world.size > 1:
             self.int8.synchronise()
@@ -283,7 +289,9 @@ class Trainer:
         if not self.int8.seen:
             self.broken.check(presented)
 
-    def _penalty(self) -> Tensor:
+    def _penalty(self, state: State) -> Tensor:
+        if self.adaptive is not None:
+            return self.adaptive.loss(state)
         assert self.int8 is not None
         return self.recipe.range_penalty * self.int8.penalty(self.recipe.spread)
 

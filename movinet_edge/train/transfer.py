@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,16 +13,17 @@ from movinet_edge.checkpoints.importer import read_checkpoint
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.models.registry import build, default_preprocessing, named_arch
+from movinet_edge.train.backbones import read_parts
 from movinet_edge.train.recipe import Recipe
 
-ANSWER = "head.classify."
+ANSWER = re.compile(r"(?:^|\.)classify\.")  # in the names of last dense layers
 
 
 def starting_point(recipe: Recipe, labels: Sequence[str], multi_label: bool = False) -> Checkpoint:
     """A model for `labels` with the contract it will be trained under.
 
     From `recipe.init` everything is taken over but the last dense layer, and that too where the
-    class names are the same, in whatever order.
+    class names are the same, in whatever order. `recipe.init_backbone` wins over that.
 
     Raises:
         BadInput: unknown model, unreadable checkpoint, or one that holds another model than the
@@ -46,7 +48,8 @@ def starting_point(recipe: Recipe, labels: Sequence[str], multi_label: bool = Fa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         arch = arch.resized(len(labels), side, recipe.frames)
-        model = build(arch.model_copy(update=changes))
+        parts = read_parts(arch.model_copy(update=changes), recipe.init_backbone, labels)
+        model = build(parts.arch)
     if recipe.residual_scale is not None:
         model.start_residuals(recipe.residual_scale)
     if source is not None:
@@ -54,10 +57,11 @@ def starting_point(recipe: Recipe, labels: Sequence[str], multi_label: bool = Fa
         known = source.labels or []
         if set(known) == set(labels):
             order = [known.index(label) for label in labels]
-            weights |= {k: v[order] for k, v in weights.items() if k.startswith(ANSWER)}
+            weights |= {k: v[order] for k, v in weights.items() if ANSWER.search(k)}
         else:
-            weights = {k: v for k, v in weights.items() if not k.startswith(ANSWER)}
+            weights = {k: v for k, v in weights.items() if not ANSWER.search(k)}
         model.load_state_dict(weights, strict=False)
+    model.load_state_dict(parts.weights, strict=False)
     return Checkpoint(model, _contract(contract, recipe, side), list(labels))
 
 
