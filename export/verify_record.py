@@ -170,7 +170,7 @@ def measure(reference: np.ndarray, answers: np.ndarray, threshold: Threshold) ->
         top1=tuple(top1),
         top5=tuple(top5),
         max_error=float(error.max()),
-        min_cosine=min(c for c in cosine if c is not None),
+        min_cosine=min((c for c in cosine if c is not None), default=1.0),
         top1_agreement=sum(judged) / len(judged) if judged else 1.0,
         top5_agreement=sum(top5) / len(top5),
         growth_slope=slope,
@@ -211,7 +211,7 @@ def _cosine(reference: np.ndarray, answers: np.ndarray, finite: np.ndarray) -> l
     norms = sizes * np.linalg.norm(answers, axis=1)
     cosine = (reference * answers).sum(1) / np.maximum(norms, np.finfo(np.float64).tiny)
     cosine = np.where(finite, cosine, -1.0)
-    judged = (sizes >= NEARLY_ZERO * np.sqrt((sizes**2).mean())) | ~finite
+    judged = (sizes > 0) & (sizes >= NEARLY_ZERO * np.sqrt((sizes**2).mean())) | ~finite
     return [float(c) if j else None for c, j in zip(cosine, judged, strict=True)]
 
 

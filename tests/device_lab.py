@@ -47,7 +47,8 @@ SPACE_MB = 256  # what the device's tmpfs holds
 # network outlives a daemon that was killed.
 ROOM = r"""
 set -e
-root=$(mktemp -d); size=$1; shims=$2; number=$3; machine=$4; shift 4
+size=$1; shims=$2; number=$3; machine=$4; shift 4
+root=${number%/*}/root; mkdir -p "$root"
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$root"
 mkdir -m 1777 "$root/tmp"

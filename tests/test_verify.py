@@ -330,6 +330,7 @@ def test_the_direction_of_next_to_nothing_is_not_judged() -> None:
     assert figures.min_cosine == pytest.approx(1)
     assert "error" in shortcomings(figures, LIMITS)[0], "its error counts all the same"
     assert measure(reference[:1], turned[:1], LIMITS).min_cosine == pytest.approx(-1)
+    assert not shortcomings(measure(np.zeros((2, 3)), np.zeros((2, 3)), LIMITS), LIMITS)
 
 
 def test_growth_and_values_that_are_no_numbers() -> None:
