@@ -25,14 +25,15 @@ def _limits(error: float, cosine: float, agreement: float) -> Threshold:
 
 
 # Errors are relative to the standard deviation of the reference's logits. A clip's are larger
-# where its means over time are matrix products. What 8 bits change is a matter of the weights:
-# these limits catch what is broken, accuracy is `evaluate`'s to tell.
+# where its means over time are matrix products. What fewer bits change is a matter of the weights
+# (fp16 of an untrained A2: 0.02, of trained ones 0.001): these limits catch what is broken, accuracy
+# is `evaluate`'s to tell.
 PRECISIONS: dict[Precision, Format] = {
     "fp32": Format("floats", _limits(1e-4, 0.999999, 1.0), _limits(1e-3, 0.99999, 1.0)),
     "fp16": Format(
         "weights in 16 bits, computation in floats",
-        _limits(0.02, 0.9999, 0.98),
-        _limits(0.02, 0.9999, 0.98),
+        _limits(0.03, 0.9999, 0.98),
+        _limits(0.03, 0.9999, 0.98),
     ),
     "int8-weights": Format(
         "weights in 8 bits, computation in floats",

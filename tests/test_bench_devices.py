@@ -189,6 +189,11 @@ def test_a_board_that_is_pulled_off(linux: Room, small_bundle: Path, program: Pa
     assert [text for text in said if "was disconnected" in text and "once more" in text]
 
 
+def listen_to_ctrl_c() -> None:
+    """A shell without a terminal lets what it starts in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c(android: Room, small_bundle: Path, program: Path, tmp_path: Path) -> None:
     """As a terminal sends it: to the command and the adb that it waits for."""
     words = ("--engine", "onnxruntime", "--steps", str(10**6), "--program", str(program))
@@ -196,7 +201,11 @@ def test_ctrl_c(android: Room, small_bundle: Path, program: Path, tmp_path: Path
     command = [*COMMAND, "bench", str(small_bundle), *where, *words]
     device = AdbDevice(SERIALS[0])
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=listen_to_ctrl_c,
     ) as running:
         assert running.stderr is not None
         assert any(line.rstrip().endswith("running") for line in running.stderr)
