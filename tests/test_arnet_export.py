@@ -443,7 +443,7 @@ def test_costs_are_measured(bundle: Path, tmp_path: Path, call: Command, refused
     costs = read_costs(table, tiny())
     assert costs.unit == "ms"
     assert all(cost > 0 for cost in costs.networks.values())
-    assert "times networks alone" in refused("bench", bundle, "--costs", table, "--paced")
+    assert "times networks alone" in refused("bench", bundle, "--costs", table, "--mode", "paced")
     everything = edited(bundle, tmp_path / "everything", _deciding_nothing)
     assert "decides nothing, so there are no costs" in refused(
         "bench", everything, "--costs", table
