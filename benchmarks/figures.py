@@ -93,9 +93,9 @@ def table(found: dict[str, Report]) -> str:
     machine = first.machine
     lines += [
         "",
-        f"One thread, interleaved steps, states included, on {machine.cpu} ({machine.os}), "
+        f"One thread, interleaved rounds, states included, on {machine.cpu} ({machine.os}), "
         f"{', '.join(f'{k} {v}' for k, v in first.tools.items())}, {first.date[:10]}. "
-        "Ratio: median of the step-by-step ratios to the first official row, or to our first row.",
+        "Ratio: median over rounds, to the first official row, or to our first row.",
     ]
     return "\n".join(lines)
 
