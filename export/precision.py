@@ -26,8 +26,8 @@ def _limits(error: float, cosine: float, agreement: float) -> Threshold:
 
 # Errors are relative to the standard deviation of the reference's logits. A clip's are larger
 # where its means over time are matrix products. What fewer bits change is a matter of the weights
-# (fp16 of an untrained A2: 0.02, of trained ones 0.001): these limits catch what is broken, accuracy
-# is `evaluate`'s to tell.
+# (fp16 of an untrained A2: 0.02, of trained ones 0.001): these limits catch what is broken,
+# accuracy is `evaluate`'s to tell.
 PRECISIONS: dict[Precision, Format] = {
     "fp32": Format("floats", _limits(1e-4, 0.999999, 1.0), _limits(1e-3, 0.99999, 1.0)),
     "fp16": Format(
