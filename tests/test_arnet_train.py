@@ -110,7 +110,27 @@ def test_three_stages(data: Path, tmp_path: Path) -> None:
         assert torch.equal(value, before[name]) == frozen or "tracked" in name, name
 
 
-@pytest.mark.parametrize("name", ["random", "multi-scale", "lstm", "scale"])
+def test_a_policy_trained_alone_is_taken_over(tmp_path: Path) -> None:
+    """Its LSTM and its own answers, too; a backbone's are of no use to it."""
+    arch = tiny(classes=2)
+    lite = next(b for b in arch.baselines() if b.name.endswith("-lite"))
+    alone = saved(lite, tmp_path / "lite.safetensors")
+    start = saved(arch, tmp_path / "start.safetensors")
+
+    def begun(*places: str) -> dict[str, torch.Tensor]:
+        fields = {"init": str(start), "init_backbone": places}
+        return starting_point(make_recipe(fields), LABELS).model.state_dict()
+
+    found, held = begun(f"policy={alone}"), load_checkpoint(alone).model.state_dict()
+    taken = [name for name in held if "classify" not in name]  # it has no class names
+    assert "policy.cell.recurrent.weight" in taken
+    assert all(torch.equal(found[name], held[name]) for name in taken)
+    wider = saved(lite.model_copy(update={"hidden": 2 * lite.hidden}), tmp_path / "w.safetensors")
+    with pytest.raises(BadInput, match=f"has an LSTM of {2 * lite.hidden}.*--set hidden="):
+        begun(f"policy={wider}")
+
+
+@pytest.mark.parametrize("name", ["random", "multi-scale", "lstm", "lite", "scale"])
 def test_baselines_train(data: Path, tmp_path: Path, name: str) -> None:
     """The same command with another model, and evaluation counts what each of them does."""
     arch = next(b for b in tiny(classes=2, rate=5.0).baselines() if name in b.name)

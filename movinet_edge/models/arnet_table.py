@@ -140,13 +140,15 @@ class ArNetArch(ModelArch):
     def baselines(self) -> tuple[ArNetArch, ...]:
         """What the paper compares with: nothing chosen, chosen by chance, all at once, an LSTM.
 
-        A single scale for every backbone; of the first one it is the paper's UNIFORM.
+        A single scale for every backbone; of the first one it is the paper's UNIFORM. ``lite`` is
+        the policy's own answer alone, which a policy may also be trained as beforehand.
         """
         alone: dict[str, object] = {"backbones": (), "skips": (), "lite": True}
         named: dict[str, dict[str, object]] = {
             "random": {"decides": "random"},
             "multi-scale": {"decides": "all", "skips": ()},
             "lstm": alone | {"policy": self.backbones[0], "decides": "all"},
+            "lite": alone | {"decides": "all"},
         }
         changed = (
             self.model_copy(update=changes | {"label": f"{self.label}-{name}"})

@@ -30,8 +30,8 @@ def read_parts(arch: ModelArch, places: Sequence[str], labels: Sequence[str]) ->
     """What ``PLACE=FILE`` says, any number of times; a place is ``policy`` or a backbone's number.
 
     A file is a checkpoint of ours that holds one network (its classifier is taken over where the
-    class names are `labels`, in whatever order), or one of torchvision, timm or
-    EfficientNet-PyTorch.
+    class names are `labels`, in whatever order, and of a policy its LSTM), or one of torchvision,
+    timm or EfficientNet-PyTorch.
 
     Raises:
         BadInput: a place that is not there, or a file that holds another network.
@@ -48,16 +48,24 @@ def read_parts(arch: ModelArch, places: Sequence[str], labels: Sequence[str]) ->
         if wanted is None:
             known = [*([POLICY] if policy else []), *map(str, range(len(backbones)))]
             raise BadInput(f"--init-backbone takes PLACE=FILE with {', '.join(known)}, not {text}")
-        found, read, classifier = _read(Path(file), wanted, labels)
+        read, found = _read(Path(file), place, wanted, labels)
+        _check_hidden(found, arch.hidden, file)
+        weights |= found
         if place == POLICY:
             policy = read
-            weights |= {f"policy.net.{k}": v for k, v in found.items()}
         else:
             backbones[int(place)] = read
-            weights |= {f"backbones.{place}.net.{k}": v for k, v in found.items()}
-            weights |= {f"backbones.{place}.classify.{k}": v for k, v in classifier.items()}
     made = arch.model_copy(update={"policy": policy, "backbones": tuple(backbones)})
     return Parts(made, weights)
+
+
+def _check_hidden(weights: Weights, hidden: int, file: str) -> None:
+    recurrent = weights.get(f"{POLICY}.cell.recurrent.weight")
+    if recurrent is not None and recurrent.shape[1] != hidden:
+        raise BadInput(
+            f"the policy in {file} has an LSTM of {recurrent.shape[1]}, the model one of {hidden}; "
+            f"--set hidden={recurrent.shape[1]}"
+        )
 
 
 def _wanted(arch: ArNetArch, place: str) -> Backbone | None:
@@ -68,27 +76,39 @@ def _wanted(arch: ArNetArch, place: str) -> Backbone | None:
     return numbers.get(place)
 
 
-def _read(path: Path, wanted: Backbone, labels: Sequence[str]) -> tuple[Weights, Backbone, Weights]:
-    """The weights of a backbone, the backbone as they were trained, and those of its classifier."""
+def _read(
+    path: Path, place: str, wanted: Backbone, labels: Sequence[str]
+) -> tuple[Backbone, Weights]:
+    """A place's backbone as it was trained, and weights by the model's names.
+
+    Of a policy that was trained alone its LSTM, too.
+    """
+    inside = POLICY if place == POLICY else f"backbones.{place}"
     if not (path.is_file() and is_native(path)):
         weights, read = read_backbone(read_weights(path), wanted, path)
-        return weights, read, {}
+        return read, {f"{inside}.net.{k}": v for k, v in weights.items()}
     held = load_checkpoint(path)
     arch = held.arch
-    if not isinstance(arch, ArNetArch) or arch.policy is not None or len(arch.backbones) != 1:
+    nets = [] if not isinstance(arch, ArNetArch) else [*arch.backbones, arch.policy]
+    alone = [net for net in nets if net is not None]
+    if len(alone) != 1:
         raise BadInput(f"{path} holds a {arch.name}, not one network alone")
-    (read,) = arch.backbones
+    (read,) = alone
     if read.name != wanted.name:
         raise BadInput(f"{path} holds a {read.name}, and {wanted.name} is wanted")
-    weights = held.model.state_dict()
-    net = {k.removeprefix("backbones.0.net."): v for k, v in weights.items() if ".net." in k}
-    known = held.labels or []
-    if sorted(known) != sorted(labels):
-        return net, read.model_copy(update={"side": wanted.side}), {}
-    order = [known.index(label) for label in labels]
-    classifier = {
-        k.removeprefix("backbones.0.classify."): v[order]
-        for k, v in weights.items()
-        if ".classify." in k
+    was = POLICY if read is nets[-1] else "backbones.0"
+    same = (was == POLICY) == (place == POLICY)  # else its cell and classifier are of no use
+    weights = {
+        k.removeprefix(f"{was}."): v
+        for k, v in held.model.state_dict().items()
+        if same or ".net." in k
     }
-    return net, read.model_copy(update={"side": wanted.side}), classifier
+    known = held.labels or []
+    for name in [name for name in weights if name.startswith("classify.")]:
+        if sorted(known) == sorted(labels):
+            weights[name] = weights[name][[known.index(label) for label in labels]]
+        else:
+            del weights[name]
+    return read.model_copy(update={"side": wanted.side}), {
+        f"{inside}.{k}": v for k, v in weights.items()
+    }
