@@ -80,7 +80,8 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
         finally:
             entrants.close()
     samples = {timed.contestant.entry.label: timed.compared for timed in line_up}
-    base, turns = field.baseline, (ran.per_round is not None, ran.per_round or 1)
+    turns = ran.per_round is not None, ran.per_round or 1
+    bases = {e.label: field.baselines[e.threads] for e in field.entries}
     return Report(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         machine=machine,
@@ -88,7 +89,8 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
         seed=SEED,
         measurements=tuple(measurements),
         comparisons=tuple(
-            compare(label, values, base, samples[base], *turns) for label, values in samples.items()
+            compare(label, values, bases[label], samples[bases[label]], *turns)
+            for label, values in samples.items()
         ),
         notes=(*field.notes, *entrants.notes, *busy_note(measurements)),
     )
@@ -108,10 +110,10 @@ def busy_note(measurements: Sequence[Measurement]) -> list[str]:
 
 @dataclass(frozen=True)
 class Field:
-    """Who is to take part, against whom, and why others do not."""
+    """Who is to take part, against whom on how many threads, and why others do not."""
 
     entries: list[Entry]
-    baseline: str
+    baselines: dict[int, str]
     notes: list[str]
 
 
@@ -132,7 +134,8 @@ def _enter(bundle: Bundle, options: Options, opened: dict[Path, Bundle], made: P
         others, notes = engine_entries(bundle, threads, made, entries)
         entries += others
     entries = with_unique_labels(entries)
-    return Field(entries, entries[own if options.against else 0].label, notes)
+    name = entries[own if options.against else 0].name
+    return Field(entries, {e.threads: e.label for e in entries if e.name == name}, notes)
 
 
 def _schedule(options: Options, opened: dict[Path, Bundle], frame_rate: float) -> Schedule:

@@ -56,7 +56,7 @@ def caption(report: Report) -> str:
     )
     if report.comparisons:
         kind = "median ratio" if report.comparisons[0].paired is not None else "ratio of medians"
-        text += f"; {kind} per frame to {report.comparisons[0].baseline}"
+        text += f"; {kind} per frame to {baseline_name(report)}"
     forms = {m.subject.name: forms_of(m) for m in report.measurements}
     same = set(forms.values())
     text += f"; form {same.pop()}" if len(same) == 1 else ""
@@ -137,6 +137,12 @@ def _row(measured: Measurement, ratio: float | None, limits: Roofline) -> list[s
 def cell(value: float | None, form: str, dash: str = DASH) -> str:
     """A number, or a dash where there is none."""
     return dash if value is None else form.format(value)
+
+
+def baseline_name(report: Report) -> str:
+    """What ratios are to: on as many threads, where there are several counts."""
+    label = report.comparisons[0].baseline
+    return next(m.subject.name for m in report.measurements if m.subject.label == label)
 
 
 def ratio_text(compared: Comparison | None) -> str:

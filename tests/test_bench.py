@@ -273,3 +273,10 @@ def test_bundles_are_known_by_their_names(tmp_path: Path) -> None:
     assert is_bundle(tmp_path)
     assert is_bundle(Path("a.zip"))
     assert not is_bundle(Path("a.tflite"))
+
+
+def test_ratios_are_to_the_baseline_on_as_many_threads(a0_bundle: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    report = host.bench(a0_bundle, host.Options(["ort"], (1, 2), steps=2, against=[a0_bundle]))
+    threads = {m.subject.label: m.method.threads for m in report.measurements}
+    assert {(threads[c.label], threads[c.baseline]) for c in report.comparisons} == {(1, 1), (2, 2)}
