@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
 from movinet_edge.benchmarks.operators import operators_table
 from movinet_edge.benchmarks.operators import reports as operator_reports
-from movinet_edge.benchmarks.peer_figures import peer_reports, peers_table
+from movinet_edge.benchmarks.peer_figures import AGAIN, agreement, peer_reports, peers_table
 from movinet_edge.benchmarks.precision_figures import (
     draw_precisions,
     drift_table,
@@ -45,6 +46,7 @@ STREAMING = "<!-- streaming: begin -->", "<!-- streaming: end -->"
 TWO_RATES = "<!-- slowfast-motion: begin -->", "<!-- slowfast-motion: end -->"
 OPERATORS = "<!-- operators: begin -->", "<!-- operators: end -->"
 PEERS = "<!-- peers: begin -->", "<!-- peers: end -->"
+CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -183,7 +185,10 @@ def main() -> None:
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():
-        write_table(PEERS, peers_table(compared), "docs/benchmarks.md")
+        text = f"{peers_table(compared)}\n\n{agreement(compared, peer_reports(AGAIN))}".strip()
+        write_table(PEERS, text, "docs/benchmarks.md")
+    if on_gpu := cuda_reports():
+        write_table(CUDA, cuda_table(on_gpu), "docs/devices.md")
     if sys.argv[1:2] == ["--capture"]:
         capture(sys.argv[2], sys.argv[3], FIGURES / "terminal.svg")
 

@@ -12,10 +12,11 @@ import pytest
 
 from movinet_edge.benchmarks import host, machine, output, peaks, stats
 from movinet_edge.benchmarks.contestant import EngineClock, Entry, clips, fit_frames
+from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
 from movinet_edge.benchmarks.endurance import Pace, go_on
 from movinet_edge.benchmarks.line_up import with_unique_labels
 from movinet_edge.benchmarks.modes import Mode, Schedule
-from movinet_edge.benchmarks.peer_figures import peers_table
+from movinet_edge.benchmarks.peer_figures import agreement, differences, peers_table
 from movinet_edge.benchmarks.record import (
     Alone,
     GraphFile,
@@ -298,9 +299,29 @@ def test_the_table_of_peers_has_a_row_each() -> None:
     subject = ours.subject.model_copy(update={"kind": "peer", "label": "other", "name": "other"})
     both = (ours, ours.model_copy(update={"subject": subject}))
     rows = peers_table({"a0": report.model_copy(update={"measurements": both})}).splitlines()
-    assert rows[2] == "| a0 | x | 1 | 1 | 1.50 | 1.90 | 1.00 (1.00–1.00) | – | – | – |"
-    assert rows[3] == "| a0 | other | 1 | 1 | 1.50 | 1.90 | – | – | – | – |"
-    assert "ratios to x" in rows[-1]
+    assert rows[2] == "| x (1) | 1 | 1.50 · 1.00 (1.00–1.00) · – |"
+    assert rows[3] == "| official export, other (1) | 1 | 1.50 · – · – |"
+    assert "ratios to x on as many threads" in rows[-1]
+
+
+def test_ratios_that_were_measured_twice_are_compared() -> None:
+    report = example_report()
+    (same,) = report.comparisons
+    other = same.model_copy(update={"label": "y", "ratio_of_medians": 0.5, "paired": None})
+    first = report.model_copy(update={"comparisons": (same, other)})
+    later = other.model_copy(update={"ratio_of_medians": 0.6})
+    again = report.model_copy(update={"comparisons": (same, later)})
+    assert differences(first, again) == {"x": 0, "y": pytest.approx(0.2)}
+    text = agreement({"a0": first}, {"a0": again})
+    assert "1 of 2 ratios within 10 %, the largest difference 20% (a0: y)" in text
+    assert agreement({"a0": first}, {}) == ""
+
+
+def test_the_table_of_the_gpu_has_a_row_each() -> None:
+    found = cuda_reports()
+    rows = [line for line in cuda_table(found).splitlines() if line.startswith("| a")]
+    assert len(rows) == sum(len(report.measurements) for report in found.values())
+    assert any("graphs bf16" in row for row in rows)
 
 
 def test_modes_of_the_command_are_those_of_the_schedule() -> None:
