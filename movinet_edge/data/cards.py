@@ -51,7 +51,7 @@ def draw_card(name: str, frames: int, rate: float, rng: np.random.Generator) -> 
         pattern = rng.permutation(flat).reshape(CELLS, CELLS)
     else:
         pattern = PATTERNS[name]
-    length = int(rate * rng.uniform(0.6, 0.9))
+    length = int(rate * rng.uniform(1.2, 1.8))
     first = int(rng.integers(0, frames - length))
     centre = float(rng.uniform(0.15, 0.85)), float(rng.uniform(0.15, 0.85))
     paper, ink = rng.uniform(0.8, 1, 3), rng.uniform(0, 0.2, 3)

@@ -163,7 +163,7 @@ def _scales(*names: str, full: int = 224) -> tuple[Backbone, ...]:
     return tuple(Backbone(name=n, side=s) for n, s in zip(names, sides, strict=True))
 
 
-# The phone set is for frames of 96 pixels and small data sets; its policy sees 36.
+# The phone set is for small frames and data sets, such as the motion videos.
 VARIANTS: dict[str, dict[str, object]] = {
     "resnet": {"backbones": _scales("resnet50", "resnet34", "resnet18")},
     "efficientnet": {"backbones": _scales("efficientnet-b3", "efficientnet-b1", "efficientnet-b0")},
@@ -173,10 +173,10 @@ VARIANTS: dict[str, dict[str, object]] = {
         "hidden": 256,
     },
     "phone": {
-        "policy": Backbone(name="phone-xs", side=36),
-        "backbones": _scales("phone-l", "phone-m", "phone-s", full=96),
+        "policy": Backbone(name="phone-xs", side=24),
+        "backbones": _scales("phone-m", "phone-s", "phone-xs", full=64),
         "hidden": 128,
-        "resolution": 96,
+        "resolution": 64,
         "rescale": "area",
         "rate": 5.0,
         "dropout": 0.2,

@@ -1,0 +1,104 @@
+"""Table and figure of AR-Net on the adaptive motion videos, from ``benchmarks/results/arnet``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from movinet_edge.benchmarks.arnet_motion import (
+    ALONE,
+    BIASES,
+    CHOSEN,
+    MODEL,
+    RESULTS,
+    SCALES,
+    UNITS,
+)
+from movinet_edge.benchmarks.charts import chart
+from movinet_edge.benchmarks.slowfast import ENGINES, NAMES
+from movinet_edge.train.evaluate import EvalRecord
+
+TITLES = {
+    **{name: f"{name.partition('-')[2]} pixels only" for name in SCALES},
+    ALONE: f"UNIFORM ({ALONE.partition('-')[2]} pixels only)",
+    "lite": "the policy's own answer only",
+    "random": "RANDOM",
+    "multi-scale": "Multi-Scale",
+    CHOSEN: "AR-Net",
+}
+
+
+def found(name: str) -> list[EvalRecord]:
+    """The records of one model, a seed each."""
+    paths = sorted(RESULTS.glob(f"{name}-[0-9].json"))
+    return [EvalRecord.model_validate_json(path.read_text("utf-8")) for path in paths]
+
+
+def cost(records: Sequence[EvalRecord]) -> float:
+    """GFLOPs per frame, as publications count them."""
+    return mean(record.gflops_per_frame or 0.0 for record in records)
+
+
+def top1(records: Sequence[EvalRecord]) -> float:
+    return 100 * mean(record.top1 for record in records)
+
+
+def entropy(usage: dict[str, float]) -> float:
+    """Of the shares of actions, in bits."""
+    return -sum(share * math.log2(share) for share in usage.values() if share > 0)
+
+
+def arnet_table() -> str:
+    """Markdown: a row per model, then what a frame takes on this computer."""
+    base = cost(found(ALONE))
+    lines = [
+        "| model | test top-1 (seeds) | MFLOPs per frame | of UNIFORM | entropy of usage |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        records = found(name)
+        if not records:
+            continue
+        each = " / ".join(f"{100 * record.top1:.1f}" for record in records)
+        usage = [entropy(record.usage) for record in records if record.usage is not None]
+        bits = f"{mean(usage):.2f} bits" if usage else "–"
+        lines.append(
+            f"| {title} | {top1(records):.1f} ({each}) | {1e3 * cost(records):.2f} | "
+            f"{cost(records) / base:.0%} | {bits} |"
+        )
+    lines += ["", "| engine | AR-Net, ms per frame | UNIFORM | ratio | by GFLOPs |"]
+    lines += ["|---|---|---|---|---|"]
+    promised = cost(found(CHOSEN)) / base
+    for engine in ENGINES:
+        ours, whole = (found(f"{engine}-{name}") for name in (CHOSEN, ALONE))
+        if ours and whole:
+            times = [mean(r.ms_per_frame or 0.0 for r in records) for records in (ours, whole)]
+            lines.append(
+                f"| {NAMES[engine]} | {times[0]:.2f} | {times[1]:.2f} | "
+                f"{times[0] / times[1]:.2f} | {promised:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def draw_costs(path: Path) -> None:
+    """Top-1 over the cost of a frame: baselines, and AR-Net at all settings of its dial."""
+    with chart(path, (8, 4.2)) as axes:
+        for name, title in TITLES.items():
+            if name != CHOSEN and (records := found(name)):
+                place = 1e3 * cost(records), top1(records)
+                axes.scatter(*place, color="#9aa3ad")
+                axes.annotate(title, place, (6, -12), textcoords="offset points", fontsize=8)
+        for unit, colour in zip(UNITS, ("#2f6fde", "#d9822b"), strict=True):
+            points = [found(f"dial-{unit}-{bias:g}") for bias in BIASES]
+            places = [(1e3 * cost(records), top1(records)) for records in points if records]
+            if places:
+                label = f"AR-Net, one bundle, the dial in {unit}"
+                axes.plot(*zip(*places, strict=True), "o-", color=colour, label=label)
+        axes.set_xscale("log")
+        axes.margins(0.15)
+        axes.set_xlabel("million multiply-accumulates per frame")
+        axes.set_ylabel("top-1 in percent")
+        axes.set_title(f"{MODEL} on the adaptive motion videos", loc="left")
+        axes.legend(frameon=False)

@@ -1,0 +1,134 @@
+"""AR-Net on the adaptive motion videos: three stages, baselines, the dial, and bundles on a clock.
+
+``python -m movinet_edge.benchmarks.arnet_motion DATA RUNS [SEED...]`` trains and evaluates on the
+videos of ``movinet-edge data make motion --variant adaptive --per-class 300``; results lie in
+``benchmarks/results/arnet/``. What RUNS holds already is not trained again, and a run that was
+stopped goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from movinet_edge.benchmarks.motion import movinet_edge
+from movinet_edge.benchmarks.slowfast import ENGINES
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/arnet"
+MODEL = "arnet-phone"
+SCALES = ("scale-64", "scale-48", "scale-32")
+ALONE = SCALES[0]  # the paper's UNIFORM
+CHOSEN = "arnet"
+# Settings of the dial, in units of what the dearest action costs.
+BIASES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+UNITS = ("GFLOPs", "ms")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run: a recipe, a baseline's name or (None) the whole model, what it starts from.
+
+    `parts` are put together from stage 1; `start` is gone on from.
+    """
+
+    recipe: str
+    baseline: str | None = None
+    parts: bool = False
+    start: str | None = None
+
+
+STAGES: dict[str, Stage] = {
+    "lite": Stage("motion-arnet-lite"),
+    **{name: Stage("motion-arnet-scale", name) for name in SCALES},
+    "joint": Stage("motion-arnet", parts=True),
+    CHOSEN: Stage("motion-arnet-finetune", start="joint"),
+    "multi-scale": Stage("motion-arnet-together", "multi-scale", parts=True),
+    "random": Stage("motion-arnet-together", "random", parts=True),
+}
+
+
+def checkpoint(runs: Path, name: str, seed: str) -> Path:
+    return runs / f"{name}-{seed}" / "best.safetensors"
+
+
+def train(name: str, seed: str, data: Path, runs: Path) -> None:
+    """Train one, or go on with it."""
+    stage, run = STAGES[name], runs / f"{name}-{seed}"
+    if (run / "done").exists():
+        return
+    words: list[str | Path] = ["--recipe", stage.recipe, "--seed", seed]
+    if stage.baseline is not None:
+        words += ["--model", f"{MODEL}-{stage.baseline}"]
+    if stage.parts:
+        places = {"policy": "lite", **{str(k): scale for k, scale in enumerate(SCALES)}}
+        for place, part in places.items():
+            words += ["--init-backbone", f"{place}={checkpoint(runs, part, seed)}"]
+    if stage.start is not None:
+        words += ["--init", checkpoint(runs, stage.start, seed)]
+    if (run / "run.json").exists():
+        words = ["--resume"]
+    where: list[str | Path] = ["--out", run, "--cache", runs / "cache", "--workers", "1"]
+    movinet_edge("train", *words, *where, *([] if "--resume" in words else ["--data", data]))
+    (run / "done").touch()
+
+
+def evaluate(source: Path, data: Path, record: str, *words: str) -> None:
+    """Accuracy and cost on the test split, 16 frames of a video."""
+    where = ("--data", data, "--split", "test", "--protocol", "uniform")
+    movinet_edge("evaluate", source, *where, "--json", RESULTS / f"{record}.json", *words)
+
+
+def export(source: Path, bundle: Path, *words: str | Path) -> None:
+    if not bundle.exists():
+        movinet_edge("export", source, "--out", bundle, *words)
+
+
+def dial(seed: str, data: Path, runs: Path) -> None:
+    """One bundle at all settings of the dial: by multiply-adds, and by this computer's ms."""
+    source, costs = checkpoint(runs, CHOSEN, seed), runs / f"costs-{seed}.json"
+    for unit in UNITS:
+        bundle = runs / f"bundle-{unit}-{seed}"
+        words = ("--costs", costs) if unit == "ms" else ()
+        export(source, bundle, *words)
+        if unit == "GFLOPs":
+            movinet_edge("bench", bundle, "--engine", "litert", "--costs", costs)
+        for bias in BIASES:
+            scaled = f"{bias / dearest(bundle):.6g}"
+            how = ("--backend", "litert", f"--cost-bias={scaled}")
+            evaluate(bundle, data, f"dial-{unit}-{bias:g}-{seed}", *how)
+
+
+def dearest(bundle: Path) -> float:
+    """What the dearest action of a bundle costs, in its unit."""
+    from movinet_edge.bundle import Bundle
+
+    choice = Bundle(bundle).manifest.plan_for("litert").choice
+    assert choice is not None
+    return max(action.cost for action in choice.actions)
+
+
+def clock(seed: str, data: Path, runs: Path) -> None:
+    """What a frame takes, of the bundle and of the largest scale alone, on both engines."""
+    for name in (CHOSEN, ALONE):
+        bundle = runs / f"timed-{name}-{seed}"
+        export(checkpoint(runs, name, seed), bundle)
+        for engine in ENGINES:
+            evaluate(bundle, data, f"{engine}-{name}-{seed}", "--backend", engine)
+
+
+def main() -> None:
+    data, runs, seeds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or ["0", "1", "2"]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for seed in seeds:
+        for name in STAGES:
+            train(name, seed, data, runs)
+            if name != "joint":
+                evaluate(checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
+    for seed in seeds:
+        dial(seed, data, runs)
+        clock(seed, data, runs)
+
+
+if __name__ == "__main__":
+    main()
