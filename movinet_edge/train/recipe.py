@@ -73,7 +73,9 @@ class Recipe(Record):
     spread: float = Field(6.0, ge=0)
     range_penalty: float = Field(0.0, ge=0)
 
-    # Clips.
+    # Clips: frames that follow each other, or one of each of `frames` equal parts of the video, as
+    # AR-Net was published; validation then takes the middle of each part.
+    sampling: Literal["stream", "uniform"] = "stream"
     frames: int = Field(16, ge=1)
     frame_rate: float | None = Field(None, gt=0)
     size: int | None = Field(None, ge=32)
