@@ -200,7 +200,7 @@ class Trainer:
         for batch in loader:
             self.broken.add(batch.broken)
             presented += len(batch.frames) + len(batch.broken)
-            lr = float(self.schedule.get_last_lr()[0])
+            lr = self.recipe.lr * float(self.schedule.lr_lambdas[0](self.step))
             loss = self._one_step(batch)
             self.step += 1
             self.tally.clips += len(batch.frames)
