@@ -19,6 +19,7 @@ from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_m
 # Fixtures that tests of several files use; pytest finds them here.
 from tests.arm64_devices import arm64_android, arm64_linux, emulation  # noqa: F401
 from tests.arm64_machine import machine  # noqa: F401
+from tests.arnets import arnet, arnet_bundle  # noqa: F401
 from tests.commands import call, no_temporary_files, refused  # noqa: F401
 from tests.cross_compiler import cross_compiler  # noqa: F401
 from tests.data_sets import tree  # noqa: F401

@@ -10,73 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from movinet_edge.benchmarks.native_plan import prepare
-from movinet_edge.bundle import Bundle, Precision
-from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
+from movinet_edge.bundle import Bundle
+from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.export.decisions import follow, run_and_note
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
-from movinet_edge.export.plans import make_plan
 from movinet_edge.export.verify import verify_bundle
 from movinet_edge.files import MANIFEST, sha256_of
-from movinet_edge.models.arnet import ArNet
-from movinet_edge.models.arnet_cost import CostTable, read_costs, true_costs
-from movinet_edge.models.arnet_table import ArNetArch
-from movinet_edge.models.registry import default_preprocessing, deploy_parts, seeded_model
 from movinet_edge.runtime import Stream
-from movinet_edge.runtime.choice import decided
 from movinet_edge.runtime.engines import Buffers
-from movinet_edge.train.adaptive_eval import bundle_predictor, torch_predictor
-from movinet_edge.train.protocols import EvalProtocol
-from tests.bundles import clip, edited, logits_of
+from tests.arnets import ENGINES, actions_of, checkpoint, frames
+from tests.bundles import edited, logits_of
 from tests.commands import Command, Refused
-from tests.test_arnet import CLASSES, SIDE, tiny
+from tests.test_arnet import CLASSES, tiny
 from tests.videos import encode_video
 
-ENGINES = ("onnxruntime", "litert")
 
-
-def checkpoint(**changes: object) -> Checkpoint:
-    """Of weights whose decisions on the drawn clips are of every kind."""
-    arch = tiny(**changes)
-    model = seeded_model(arch)
-    assert isinstance(model, ArNet)
-    if model.policy is not None and model.policy.act is not None:
-        with torch.no_grad():
-            x = torch.from_numpy(clip(32, SIDE, SIDE, seed=0)).permute(0, 3, 1, 2)[None] / 255
-            scores = model.decide(x, given=torch.zeros(1, 32, dtype=torch.long)).scores
-            assert scores is not None
-            model.policy.act.bias -= scores.mean((0, 1))  # no action is everybody's darling
-    return Checkpoint(model, default_preprocessing(arch))
-
-
-@pytest.fixture(scope="module")
-def made() -> Checkpoint:
-    return checkpoint()
-
-
-@pytest.fixture(scope="module")
-def bundle(made: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("arnet") / "bundle"
-    export(made, path, ExportOptions(verify=False))
-    return path
-
-
-def frames(count: int = 64) -> np.ndarray:
-    """Several scenes, so that decisions differ."""
-    scenes = [clip(8, SIDE, SIDE, seed) for seed in range(-(-count // 8))]
-    return np.concatenate(scenes)[:count]
-
-
-def actions_of(stream: Stream, images: np.ndarray) -> list[str]:
-    return [str(prediction.action) for prediction in stream.run(images)]
-
-
-def test_the_bundle_is_verified(bundle: Path) -> None:
-    record = verify_bundle(Bundle(bundle))
+def test_the_bundle_is_verified(arnet_bundle: Path) -> None:
+    record = verify_bundle(Bundle(arnet_bundle))
     assert record.holds, [check for check in record.checks if not check.holds]
     assert {s.backend for s in record.streams} >= {"litert", "onnxruntime", "torch"}
     judged = [s.decisions for s in record.streams if s.decisions is not None]
@@ -111,8 +65,8 @@ def decides_as_the_model(made: Checkpoint, path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_engines_decide_as_the_model(made: Checkpoint, bundle: Path, backend: str) -> None:
-    decides_as_the_model(made, bundle, backend)
+def test_engines_decide_as_the_model(arnet: Checkpoint, arnet_bundle: Path, backend: str) -> None:
+    decides_as_the_model(arnet, arnet_bundle, backend)
 
 
 def test_the_public_rule_decides_as_the_model(public_rule: tuple[Checkpoint, Path]) -> None:
@@ -120,10 +74,10 @@ def test_the_public_rule_decides_as_the_model(public_rule: tuple[Checkpoint, Pat
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_nothing_runs_in_vain(bundle: Path, backend: str) -> None:
+def test_nothing_runs_in_vain(arnet_bundle: Path, backend: str) -> None:
     """Engine calls are counted: the policy's where no skip runs, a backbone's when it is chosen."""
     calls: Counter[str] = Counter()
-    with Stream(bundle, backend) as stream:
+    with Stream(arnet_bundle, backend) as stream:
         for name, runner in stream.graphs.items():
             bind = runner.engine.bind
 
@@ -147,7 +101,7 @@ def test_nothing_runs_in_vain(bundle: Path, backend: str) -> None:
     actions = tiny().actions
     expected = {"policy": 0}
     expected |= {f"backbone_{k}": taken[actions[k].name] for k in range(2)}
-    with Stream(bundle, backend) as stream:
+    with Stream(arnet_bundle, backend) as stream:
         _, noted = run_and_note(stream, images)
     assert noted is not None
     expected["policy"] = int(noted.decided.sum())
@@ -180,10 +134,10 @@ def test_only_cell_goes_on(public_rule: tuple[Checkpoint, Path]) -> None:
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-def test_streams_are_their_own(bundle: Path, backend: str) -> None:
+def test_streams_are_their_own(arnet_bundle: Path, backend: str) -> None:
     """Reset begins anew in the middle of a skip, and two streams that take turns do not mix."""
     images = frames(24)
-    with Stream(bundle, backend) as one, Stream(bundle, backend) as two:
+    with Stream(arnet_bundle, backend) as one, Stream(arnet_bundle, backend) as two:
         alone = logits_of(one, images), logits_of(two, images[::-1])
         for stream in (one, two):
             assert stream.chooser is not None
@@ -200,41 +154,9 @@ def test_streams_are_their_own(bundle: Path, backend: str) -> None:
         np.testing.assert_array_equal(mixed, alone[number])
 
 
-def test_the_dial(bundle: Path, made: Checkpoint) -> None:
-    """The dearer the cost, the cheaper the stream; and PyTorch takes the same decisions."""
-    assert isinstance(made.arch, ArNetArch)
-    cost = true_costs(made.arch).per_frame(made.arch)
-    names = [action.name for action in made.arch.actions]
-    x = torch.from_numpy(frames()).permute(0, 3, 1, 2)[None] / 255
-    spent = []
-    for bias in (-1e4, 0.0, 1e3, 1e7):
-        with Stream(bundle, "onnxruntime", cost_bias=bias) as stream:
-            taken = actions_of(stream, frames())
-        assert isinstance(made.model, ArNet)
-        with torch.inference_mode():
-            done = made.model.decide(x, bias=bias * torch.tensor(cost))
-        assert taken == [names[k] for k in done.decisions[0].argmax(1).tolist()]
-        spent.append(sum(cost[names.index(name)] for name in taken))
-    assert spent[0] > spent[1] > spent[2] >= spent[3]
-
-
-def test_drawn_actions(bundle: Path) -> None:
-    """By a seed: the same again, others for another seed; not those without."""
-    runs = []
-    for seed in (None, 0, 0, 1):
-        with Stream(bundle, "onnxruntime", sample=seed) as stream:
-            first = actions_of(stream, frames())
-            stream.reset()
-            assert actions_of(stream, frames()) == first
-            runs.append(first)
-    assert runs[1] == runs[2]
-    assert runs[1] != runs[3]
-    assert runs[1] != runs[0]
-
-
-def test_nothing_but_skips(bundle: Path) -> None:
+def test_nothing_but_skips(arnet_bundle: Path) -> None:
     """Answers are zeros, every class alike, as the model's are, and the policy alone runs."""
-    with Stream(bundle, "onnxruntime", cost_bias=1e8) as stream:
+    with Stream(arnet_bundle, "onnxruntime", cost_bias=1e8) as stream:
         assert stream.finish() is None
         for image in frames(6):
             prediction = stream.step(image)
@@ -268,12 +190,12 @@ def test_every_kind_is_verified(tmp_path: Path, changes: dict[str, object]) -> N
     assert record.holds, [check for check in record.checks if not check.holds]
 
 
-def test_verify_follows_and_judges(bundle: Path, tmp_path: Path) -> None:
+def test_verify_follows_and_judges(arnet_bundle: Path, tmp_path: Path) -> None:
     """Of weights that were moved a little, decisions are found to differ, and by how much."""
     import onnx
     from onnx import numpy_helper
 
-    changed = edited(bundle, tmp_path / "changed", lambda manifest: None)
+    changed = edited(arnet_bundle, tmp_path / "changed", lambda manifest: None)
     model = onnx.load(changed / "policy.onnx")
     gemm = next(node for node in model.graph.node if "action" in node.output)
     (bias,) = [c for c in model.graph.initializer if c.name == gemm.input[2]]
@@ -298,51 +220,15 @@ def test_verify_follows_and_judges(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_without_pytorch_stored_decisions_count(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+    arnet_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import movinet_edge.export.verify as module
 
     monkeypatch.setattr(module, "reference_models", lambda bundle, notes: None)
-    record = verify_bundle(Bundle(bundle), ["onnxruntime"])
+    record = verify_bundle(Bundle(arnet_bundle), ["onnxruntime"])
     assert record.holds, [check for check in record.checks if not check.holds]
     assert record.streams[0].decisions is not None
     assert record.streams[0].decisions.equal == 1
-
-
-@pytest.mark.slow
-def test_fewer_bits(made: Checkpoint, tmp_path: Path) -> None:
-    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8-weights", "dynamic")
-    record = export(made, tmp_path / "b", ExportOptions(precisions=precisions))
-    assert record is not None
-    assert record.holds, [check for check in record.checks if not check.holds]
-    files = [f for g in Bundle(tmp_path / "b").manifest.graphs for f in g.files]
-    assert Counter(f.precision for f in files if f.format != "torch") == dict.fromkeys(
-        precisions, 6
-    )
-
-
-@pytest.mark.slow
-def test_static_int8(tmp_path: Path) -> None:
-    """Every graph is calibrated on all frames at its own scale, and takes bytes."""
-    made = checkpoint(rate=10.0)
-    for number in range(3):
-        encode_video(tmp_path / f"{number}.mp4", clip(40, SIDE, SIDE, number), 10)
-    options = ExportOptions(precisions=("int8",), calibrate=tmp_path, calibration_frames=100)
-    record = export(made, tmp_path / "b", options)
-    assert record is not None
-    assert record.holds, [check for check in record.checks if not check.holds]
-    for graph in Bundle(tmp_path / "b").manifest.graphs:
-        for file in graph.files:
-            if file.format != "torch":
-                (frame,) = [spec for spec in file.inputs if spec.role == "frame"]
-                assert frame.dtype in ("uint8", "int8")
-
-
-def test_when_there_is_a_decision() -> None:
-    skips = [0, 0, 1, 2, 4]
-    numbers = [0, 3, 3, 2, 4, 4, 4, 4, 1]
-    expected = [True, True, False, True, True, False, False, False, True]
-    assert decided(numbers, skips) == expected
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -368,12 +254,6 @@ def _old(manifest: dict[str, Any]) -> None:
     manifest["schema_version"] = 1
 
 
-def _deciding_nothing(manifest: dict[str, Any]) -> None:
-    del manifest["plan"]["choice"]
-    for step in manifest["plan"]["steps"]:
-        step.pop("when", None)
-
-
 def _no_state(manifest: dict[str, Any]) -> None:
     manifest["plan"]["choice"]["going_on"] = ["policy.memory"]
 
@@ -390,102 +270,29 @@ def _no_state(manifest: dict[str, Any]) -> None:
     ],
 )
 def test_plans_that_cannot_be(
-    bundle: Path, tmp_path: Path, refused: Refused, change: Any, reason: str
+    arnet_bundle: Path, tmp_path: Path, refused: Refused, change: Any, reason: str
 ) -> None:
-    assert reason in refused("inspect", edited(bundle, tmp_path / "b", change))
+    assert reason in refused("inspect", edited(arnet_bundle, tmp_path / "b", change))
 
 
-def test_options_that_do_not_go_together(
-    bundle: Path, made: Checkpoint, tmp_path: Path, refused: Refused
-) -> None:
-    everything = edited(bundle, tmp_path / "everything", _deciding_nothing)
-    video = tmp_path / "v.mp4"
-    encode_video(video, clip(8, SIDE, SIDE), 1)
-    assert "decides nothing; leave out --cost-bias" in refused(
-        "run", everything, video, "--cost-bias", "1"
-    )
-    assert "unable to parse string as a number" in refused(
-        "run", bundle, video, "--cost-bias", "much"
-    )
-    assert "the cost bias is a number, not nan" in refused("run", bundle, video, "--cost-bias=nan")
-    assert "decides inside its PyTorch model" in refused(
-        "run", bundle, video, "--cost-bias=1", "--backend=torch"
-    )
-    save_checkpoint(made, tmp_path / "c.safetensors")
-    costs = tmp_path / "costs.json"
-    costs.write_text('{"unit": "ms", "networks": {"policy": 1}}')
-    assert "the cost table has no nano@48" in refused(
-        "export", tmp_path / "c.safetensors", "--out", tmp_path / "o", "--costs", costs
-    )
-    small = default_preprocessing(made.arch).model_copy(update={"height": 32, "width": 32})
-    with pytest.raises(BadInput, match="frames have 32; leave out the size"):
-        export(Checkpoint(made.model, small), tmp_path / "o", ExportOptions(("onnx",)))
-    with pytest.raises(BadInput, match="is a baseline to compare with and has no plan"):
-        export(checkpoint(decides="random"), tmp_path / "o", ExportOptions(("onnx",)))
-
-
-def test_a_cost_table_is_in_the_plan(made: Checkpoint) -> None:
-    networks = {"policy": 1.0, "nano@48": 9.0, "nano@32": 4.0}
-    costs = CostTable(unit="ms", networks=networks)
-    parts = deploy_parts(made.model, (SIDE, SIDE))
-    choice = make_plan(made.arch, parts, "step", costs).choice
-    assert choice is not None
-    assert choice.unit == "ms"
-    assert [action.cost for action in choice.actions] == [10, 5, 1, 1, 0.5, 0.25]
-
-
-def test_costs_are_measured(bundle: Path, tmp_path: Path, call: Command, refused: Refused) -> None:
-    """``bench --costs`` writes what ``export --costs`` takes."""
-    table = tmp_path / "ms.json"
-    code, out, err = call("bench", bundle, "--costs", table, "--steps", 5, "--engine", "litert")
-    assert code == 0, err
-    assert "nano@32: " in out
-    costs = read_costs(table, tiny())
-    assert costs.unit == "ms"
-    assert all(cost > 0 for cost in costs.networks.values())
-    assert "times networks alone" in refused("bench", bundle, "--costs", table, "--mode", "paced")
-    everything = edited(bundle, tmp_path / "everything", _deciding_nothing)
-    assert "decides nothing, so there are no costs" in refused(
-        "bench", everything, "--costs", table
-    )
-
-
-def test_devices_are_refused(bundle: Path, tmp_path: Path) -> None:
+def test_devices_are_refused(arnet_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="which the native runner cannot"):
-        prepare(Bundle(bundle), "onnxruntime", tmp_path / "n")
+        prepare(Bundle(arnet_bundle), "onnxruntime", tmp_path / "n")
 
 
-def test_evaluation_counts_what_ran(bundle: Path, made: Checkpoint) -> None:
-    """The same on an engine and in PyTorch: actions, answers, and what was computed for them."""
-    video = torch.from_numpy(frames(40)).permute(0, 3, 1, 2).float() / 255
-    protocol = EvalProtocol("uniform", 24)
-    size = (SIDE, SIDE)
-    model = torch_predictor(made.model, size, protocol, torch.device("cpu"))
-    with Stream(bundle, "onnxruntime") as stream:
-        engine = bundle_predictor(stream, protocol)
-        found = [predictor.predict(video) for predictor in (model, engine)]
-        torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
-        assert model.taken == engine.taken
-        assert sum(engine.taken.values()) == 24
-        runs = {name: runner.steps for name, runner in stream.graphs.items()}
-        macs = sum(n * Bundle(bundle).manifest.graph(name).macs for name, n in runs.items())
-        assert engine.macs(40) == macs
-    assert model.macs(40) == pytest.approx(macs, rel=1e-6)
-
-
-def test_run_shows_actions(bundle: Path, tmp_path: Path, call: Command) -> None:
+def test_run_shows_actions(arnet_bundle: Path, tmp_path: Path, call: Command) -> None:
     video = tmp_path / "v.mp4"
     encode_video(video, frames(24), 1)
-    code, out, err = call("run", bundle, video, "--json", "--backend", "onnxruntime")
+    code, out, err = call("run", arnet_bundle, video, "--json", "--backend", "onnxruntime")
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) == 24
     names = {action.name for action in tiny().actions}
     assert {row["action"] for row in rows} <= names
     assert len({row["action"] for row in rows}) > 1
-    code, out, err = call("run", bundle, video, "--cost-bias", "1e7")
+    code, out, err = call("run", arnet_bundle, video, "--cost-bias", "1e7")
     assert code == 0, err
     assert "frames by action: skip 4 24" in out
-    code, out, err = call("inspect", bundle)
+    code, out, err = call("inspect", arnet_bundle)
     assert code == 0, err
     assert "policy decides for each frame (GFLOPs of a frame): nano@48" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from movinet_edge.checkpoints.native import Checkpoint, load_checkpoint, save_checkpoint
 from movinet_edge.data.listing import VideoSet, read_video_set
 from movinet_edge.data.motion import encode
+from movinet_edge.data.sampling import SAMPLINGS
 from movinet_edge.data.sources import read_source
 from movinet_edge.errors import BadInput
 from movinet_edge.models.arnet import DECISIONS, ArNet
@@ -65,14 +67,18 @@ def saved(arch: ArNetArch, path: Path) -> Path:
     return path
 
 
-def run(data: Path, folder: Path, **fields: Any) -> ArNet:
-    """A run of one epoch; what it wrote as the best."""
-    train = videos(data)
+def trainer(data: Path, folder: Path, val: VideoSet | None = None, **fields: Any) -> Trainer:
+    """A run of one epoch that is to begin."""
     recipe = make_recipe(RECIPE | fields)
     place = RunFolder(folder)
     place.begin(RunRecord(recipe=recipe, data=str(data)))
     world = World(0, 1, torch.device("cpu"))
-    Trainer(recipe, train, None, place, world, TrainOptions(log_every=1)).run(lambda _: None)
+    return Trainer(recipe, videos(data), val, place, world, TrainOptions(log_every=1))
+
+
+def run(data: Path, folder: Path, **fields: Any) -> ArNet:
+    """What a run of one epoch wrote as the best."""
+    trainer(data, folder, **fields).run(lambda _: None)
     model = load_checkpoint(folder / BEST).model
     assert isinstance(model, ArNet)
     return model
@@ -256,6 +262,18 @@ def test_uniform_frames() -> None:
     assert uniform(40, 16) == [int(1.25 + 2.5 * i) for i in range(16)]
     assert uniform(3, 5) == [0, 1, 2, 2, 2]
     assert EvalProtocol("uniform", 4).windows(8) == [[1, 3, 5, 7]]
+
+
+def test_frames_all_over_the_video(data: Path, tmp_path: Path) -> None:
+    """Clips and the validation of a run have a frame of each part of the video, as published."""
+    start = saved(tiny(classes=2, rate=5.0), tmp_path / "c.safetensors")
+    for sampling, protocol, frames in (("stream", "stream", None), ("uniform", "uniform", 4)):
+        fields = {"init": str(start), "sampling": sampling}
+        begun = trainer(data, tmp_path / sampling, videos(data), **fields)
+        assert begun.clips.sampling == SAMPLINGS[sampling](4, Fraction(5))
+        record = begun.run(lambda _: None)
+        assert record is not None
+        assert (record.protocol, record.frames) == (protocol, frames)
 
 
 def test_parts_that_do_not_fit(tmp_path: Path) -> None:

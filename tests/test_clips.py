@@ -18,9 +18,11 @@ from torch.utils.data import DataLoader
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.data.cache import FrameCache, shrink
 from movinet_edge.data.clips import Broken, BrokenReport, EvalVideos, TrainClips, collate
+from movinet_edge.data.sampling import MIDDLE, UniformSampling
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.preprocess import fill
 from movinet_edge.runtime.video import VideoFile, on_screen, read_frames, ticks
+from movinet_edge.train.protocols import uniform
 from tests.data_sets import good, of_class, video_set
 from tests.videos import FILES, film, numbered_video, numbers, steady, with_sound
 
@@ -88,6 +90,56 @@ def test_clips_begin_anywhere_and_always_fit(tmp_path: Path) -> None:
     assert len(counts) == 24
     assert counts.min() >= 2
     assert counts.max() <= 30
+
+
+def numbers_of(clips: TrainClips) -> list[int]:
+    return numbers(good(clips[0]).frames)
+
+
+def test_uniform_clips_have_a_frame_of_every_part(tmp_path: Path) -> None:
+    """30 frames in 7 parts of 4 2/7: a clip has a frame of every part; all come in their turn."""
+    path = film(tmp_path / "v.mp4", rate=10)
+    clips = TrainClips(video_set(path), 7, 10, 48, sampling="uniform")
+    parts: list[set[int]] = [set() for _ in range(7)]
+    for epoch in range(150):
+        clips.set_epoch(epoch)
+        for part, number in enumerate(numbers_of(clips)):
+            parts[part].add(number)
+    for part, seen in enumerate(parts):
+        assert seen == set(range(30 * part // 7, -(-30 * (part + 1) // 7)))
+    assert set.union(*parts) == set(range(30))
+    again = TrainClips(video_set(path), 7, 10, 48, sampling="uniform")
+    again.set_epoch(149)
+    assert torch.equal(good(again[0]).frames, good(clips[0]).frames)
+
+
+def test_uniform_clips_are_those_of_the_protocol(tmp_path: Path) -> None:
+    """With every frame in the middle of its part, training sees what the evaluation sees."""
+
+    class Middle:
+        def integers(self, _: int, size: int) -> np.ndarray:
+            return np.full(size, MIDDLE)
+
+    for length in (3, 7, 8, 20, 31, 300):
+        sampling = UniformSampling(7, Fraction(5, 2))
+        room = sampling.room(length / Fraction(5, 2))
+        times = sampling.times(room, Middle())  # type: ignore[arg-type]
+        numbers = [int(time * Fraction(5, 2)) for time in times]
+        assert numbers + [length - 1] * (7 - len(numbers)) == uniform(length, 7)
+    path = film(tmp_path / "v.mp4", 38, rate=10)
+    segment = of_class(path, 0, 1.0, 2.95)
+    contract = Preprocessing(height=48, width=48, frame_rate=5)
+    assert len(good(EvalVideos(video_set(segment), contract)[0]).frames) == 10
+    clips = TrainClips(video_set(segment), 12, 5, 48, sampling="uniform")
+    assert numbers_of(clips) == [*range(10, 30, 2), 28, 28]
+
+
+def test_uniform_clips_of_a_file_that_claims_more_than_it_has(tmp_path: Path) -> None:
+    clips = TrainClips(video_set(with_sound(tmp_path / "v.mkv")), 4, 10, 48, sampling="uniform")
+    for epoch in range(20):
+        clips.set_epoch(epoch)
+        for part, number in enumerate(numbers_of(clips)):
+            assert 5 * part <= number < 5 * (part + 1)  # of 20 frames, not of the 50 it claims
 
 
 def test_segments(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from torch import nn
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.data.motion import encode
 from movinet_edge.errors import BadInput
+from movinet_edge.models.arnet import ArNet
+from movinet_edge.models.arnet_table import arnet_arch
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
@@ -128,6 +130,47 @@ def test_schedule_warms_up_and_ends_at_zero() -> None:
     assert max(rates) == rates[25] == 1.0
     assert rates[25:] == sorted(rates[25:], reverse=True)
     assert rates[-1] < 0.01
+
+
+def test_the_schedule_by_steps() -> None:
+    """A tenth at each of the epochs, as in the public code of AR-Net; no warm-up."""
+    steps = {"schedule": "step", "lr_steps": [2, 4], "warmup": 0}
+    recipe = make_recipe({"model": "a0-stream", "lr": 1.0, "epochs": 5, **steps})
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
+    schedule = make_schedule(optimizer, recipe, 15)
+    rates = []
+    for _ in range(15):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1.0] * 6 + [0.1] * 6 + [0.01] * 3)
+    with pytest.raises(BadInput, match="bad recipe: lr_steps needs schedule step"):
+        make_recipe({"model": "a0-stream", "lr_steps": [2]})
+
+
+def test_rates_of_biases_and_dense_layers() -> None:
+    """AR-Net's: biases twice, dense layers five times; not in LSTM, squeeze-excite and norms."""
+    with torch.device("meta"):
+        model = ArNet(arnet_arch("efficientnet"))
+    published = {"bias_lr": 2, "dense_lr": 5, "lr": 0.1, "weight_decay": 1e-4}
+    groups = parameter_groups(model, make_recipe({"model": "arnet-efficientnet", **published}))
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    wanted = {
+        "policy.act.weight": (0.5, 1e-4),
+        "policy.act.bias": (1.0, 0),
+        "backbones.1.classify.weight": (0.5, 1e-4),
+        "backbones.1.classify.bias": (1.0, 0),
+        "policy.cell.input.weight": (0.1, 1e-4),
+        "policy.cell.recurrent.bias": (0.2, 0),
+        "policy.net.stem.conv.weight": (0.1, 1e-4),
+        "policy.net.stem.norm.bias": (0.1, 0),
+        "backbones.0.net.stages.0.0.se.reduce.weight": (0.1, 1e-4),
+        "backbones.0.net.stages.0.0.se.reduce.bias": (0.2, 0),
+    }
+    parameters = dict(model.named_parameters())
+    for name, rates in wanted.items():
+        assert found[id(parameters[name])] == pytest.approx(rates), name
+    assert len(found) == len(parameters)
 
 
 def test_averaged_weights_follow_the_model() -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.data.cache import CachedVideo, FrameCache, shrink
 from movinet_edge.data.listing import Video, VideoSet
+from movinet_edge.data.sampling import SAMPLINGS
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.preprocess import fill
 from movinet_edge.runtime.video import BadVideo, VideoFile, exact_rate, on_screen, ticks, upright
-
-# Starts of clips are drawn in steps of this part of the time there is.
-STEPS = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +99,18 @@ def collate(items: list[Clip | Broken]) -> Batch:
 class TrainClips(Dataset[Clip | Broken]):
     """A random clip of every video, another one in every epoch.
 
-    A clip is the frames on screen at t, t + 1/rate, ...; t is uniform over where all of them lie
-    in the video. Of a shorter video it is all, and the last frame is held. What is random depends
-    on seed, epoch and index only, so that workers and processes do not matter. A file that is
-    damaged or cut off is broken when its clip meets the damage; with a cache, always.
+    A clip is the frames on screen at times that `sampling` draws. Of a shorter video it is all, and
+    the last frame is held. What is random depends on seed, epoch and index only, so that workers
+    and processes do not matter. A file that is damaged or cut off is broken when its clip meets the
+    damage; with a cache, always.
 
     Args:
         frames: per clip.
         frame_rate: of the clips, per second; the videos may have any.
         short_side: of the frames in pixels; they keep their aspect.
         cache: where decoded frames are kept; the clips are the same without, but for damaged files.
+        sampling: ``stream``: frames that follow each other; ``uniform``: spread over the video
+            (see `data.sampling`).
     """
 
     def __init__(
@@ -121,9 +121,11 @@ class TrainClips(Dataset[Clip | Broken]):
         short_side: int,
         seed: int = 0,
         cache: FrameCache | None = None,
+        sampling: str = "stream",
     ):
         self.videos, self.seed, self.cache = videos, seed, cache
-        self.frames, self.frame_rate, self.short_side = frames, frame_rate, short_side
+        self.frames, self.short_side = frames, short_side
+        self.sampling = SAMPLINGS[sampling](frames, exact_rate(frame_rate))
         # Workers that stay alive between epochs must see a new one, too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -140,7 +142,7 @@ class TrainClips(Dataset[Clip | Broken]):
         seed = int(chance.integers(1 << 63))
         try:
             with self._open(video.path) as file:
-                start, images = self._draw(file, video, chance)
+                times, images = self._draw(file, video, chance)
         except BadVideo as error:
             return _broken(video.path, error)
         except BadInput as error:
@@ -148,7 +150,7 @@ class TrainClips(Dataset[Clip | Broken]):
         # [T, H, W, 3]; a copy that owns its memory, also of cached frames.
         stack = torch.from_numpy(np.stack(images))
         # What happens in the clip, not elsewhere in the video.
-        seen = float(start), float(start + (self.frames - 1) / exact_rate(self.frame_rate))
+        seen = float(times[0]), float(times[-1])
         target = self.videos.target(video, seen)
         return Clip(stack.permute(0, 3, 1, 2).contiguous(), target, index, seed)
 
@@ -159,40 +161,39 @@ class TrainClips(Dataset[Clip | Broken]):
 
     def _draw(
         self, file: VideoFile | CachedVideo, video: Video, chance: np.random.Generator
-    ) -> tuple[Fraction, list[np.ndarray]]:
-        """The start of a random clip in seconds, and its pictures uint8 [h, w, 3]."""
+    ) -> tuple[list[Fraction], list[np.ndarray]]:
+        """The times of a random clip in seconds, and its pictures uint8 [h, w, 3]."""
         length = _length(file) if file.stated is None else file.stated
-        start, images = self._take(file, video, length, chance)
+        room = self._room(video, length)
+        times, images = self._take(file, video, room, chance)
         # A file may claim more than it has, such as the length of its sound.
-        if len(images) < self.frames and file.end and start > self._latest(video, file.end):
-            start, images = self._take(file, video, file.end, chance)
+        if len(images) < self.frames and file.end and self._room(video, file.end) < room:
+            room = self._room(video, file.end)
+            times, images = self._take(file, video, room, chance)
         if file.still:
             raise BadVideo(f"{video.path} has only one frame")
         if not images:
             raise _too_short(video)
         if len({image.shape for image in images}) > 1:
             raise BadVideo(f"{video.path} changes its aspect ratio; convert it to one size")
-        return start, images + images[-1:] * (self.frames - len(images))
+        return times, images + images[-1:] * (self.frames - len(images))
 
-    def _latest(self, video: Video, length: Fraction) -> Fraction:
-        """The latest start at which a whole clip fits."""
-        rate = exact_rate(self.frame_rate)
+    def _room(self, video: Video, length: Fraction) -> Fraction:
+        """How much there is to choose from, if the video is `length` seconds long."""
         end = length if video.end is None else min(length, Fraction(video.end))
-        return max(end - (self.frames - 1) / rate, Fraction(video.start))
+        return self.sampling.room(end - Fraction(video.start))
 
     def _take(
         self,
         file: VideoFile | CachedVideo,
         video: Video,
-        length: Fraction,
+        room: Fraction,
         chance: np.random.Generator,
-    ) -> tuple[Fraction, list[np.ndarray]]:
-        """A random start, if the video is `length` seconds long, and the pictures from there on."""
+    ) -> tuple[list[Fraction], list[np.ndarray]]:
+        """Random times and the pictures that are on screen then."""
         begin = Fraction(video.start)
-        room = self._latest(video, length) - begin
-        start = begin + room * Fraction(int(chance.integers(STEPS)), STEPS)
-        frames = islice(_segment(file, video, self.frame_rate, start), self.frames)
-        return start, [self._small(frame) for frame in frames]
+        times = [begin + time for time in self.sampling.times(room, chance)]
+        return times, [self._small(frame) for frame in _shown(file, video, times[0], times)]
 
     def _small(self, frame: Any) -> np.ndarray:
         cached = isinstance(frame, np.ndarray)
@@ -217,7 +218,8 @@ class EvalVideos(Dataset[Clip | Broken]):
         images = []
         try:
             with VideoFile(video.path, threads=1) as file:
-                for frame in _segment(file, video, contract.frame_rate, Fraction(video.start)):
+                start = Fraction(video.start)
+                for frame in _shown(file, video, start, ticks(contract.frame_rate, start)):
                     images.append(self._crops(upright(frame)))
             if not images:
                 raise _too_short(video)
@@ -284,11 +286,10 @@ def loader(dataset: Dataset[Clip | Broken], workers: int, **options: Any) -> Dat
     return DataLoader(dataset, num_workers=workers, **options)
 
 
-def _segment(
-    file: VideoFile | CachedVideo, video: Video, frame_rate: float, start: Fraction
+def _shown(
+    file: VideoFile | CachedVideo, video: Video, start: Fraction, times: Iterable[Fraction]
 ) -> Iterator[Any]:
-    """The frames on screen at start, start + 1/rate, ... until the video or its segment ends."""
-    times: Iterable[Fraction] = ticks(frame_rate, start)
+    """The frames on screen at `times`, from `start` on, until the video or its segment ends."""
     if video.end is not None:
         end = Fraction(video.end)
         times = takewhile(lambda time: time < end, times)

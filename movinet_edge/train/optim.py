@@ -11,14 +11,21 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from movinet_edge.errors import BadInput
+from movinet_edge.models import backbone, movinet
+from movinet_edge.models.arnet import LstmCell
 from movinet_edge.train.recipe import Recipe
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True),
+    "momentum": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9),
     # The published recipe's values; decay 0.9, momentum 0.9, epsilon 1.
     "rmsprop": lambda groups, lr: torch.optim.RMSprop(groups, lr, alpha=0.9, momentum=0.9, eps=1.0),
 }
+
+# Dense layers inside these learn as convolutions do: as published, where they are convolutions, or
+# part of one module.
+PARTS = (LstmCell, backbone.SqueezeExcite, movinet.SqueezeExcite)
 
 
 def stages(model: nn.Module) -> list[str]:
@@ -61,23 +68,38 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]
     """Groups of one learning rate and one weight decay each.
 
     Weights of convolutions and dense layers decay; biases, batch norms and scalars do not. With
-    a layer decay d, part k counted from the head learns at ``lr * d**k``.
+    a layer decay d, part k counted from the head learns at ``lr * d**k``; biases and dense layers
+    at that times `bias_lr`, `dense_lr` or both (AR-Net and TSN: 2 and 5).
     """
     parts = stages(model)
     depth = {name: len(parts) - 1 - index for index, name in enumerate(parts)}
-    groups: dict[tuple[int, bool], list[Tensor]] = {}
+    times = _factors(model, recipe)
+    groups: dict[tuple[int, bool, float], list[Tensor]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = depth[name.partition(".")[0]], parameter.dim() > 1
+            key = depth[name.partition(".")[0]], parameter.dim() > 1, times.get(name, 1.0)
             groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": recipe.lr * recipe.layer_decay**below,
+            "lr": recipe.lr * recipe.layer_decay**below * factor,
             "weight_decay": recipe.weight_decay if decays else 0.0,
         }
-        for (below, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (below, decays, factor), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def _factors(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """By which the learning rates of dense layers and biases are multiplied, by parameter."""
+    inner = {child for m in model.modules() if isinstance(m, PARTS) for child in m.children()}
+    times: dict[str, float] = {}
+    for place, module in model.named_modules():
+        dense = isinstance(module, nn.Linear) and module not in inner
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for name, _ in module.named_parameters(recurse=False):
+            bias = recipe.bias_lr if name == "bias" and not norm else 1.0
+            times[f"{place}.{name}"] = bias * (recipe.dense_lr if dense else 1.0)
+    return times
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -85,12 +107,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine down to zero after `steps` steps."""
-    warm = round(recipe.warmup * steps)
+    """Linear warm-up, then a cosine down to zero after `steps` steps, or a tenth at each step."""
+    warm, epoch = round(recipe.warmup * steps), max(1, steps // recipe.epochs)
 
     def share(step: int) -> float:
         if step < warm:
             return (step + 1) / (warm + 1)
+        if recipe.schedule == "step":
+            return 0.1 ** sum(step >= at * epoch for at in recipe.lr_steps)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
     return LambdaLR(optimizer, share)

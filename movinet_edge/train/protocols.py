@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from movinet_edge.bundle import Bundle, Graph, Plan
+from movinet_edge.data.sampling import MIDDLE, spread
 from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.registry import arch_from_record, deploy_parts
@@ -74,11 +75,9 @@ class EvalProtocol:
 
 
 def uniform(length: int, frames: int) -> list[int]:
-    """Numbers of `frames` frames spread over a video of `length`."""
-    if length <= frames:
-        return [*range(length), *[length - 1] * (frames - length)]
-    part = length / frames
-    return [int(part / 2 + part * i) for i in range(frames)]
+    """Numbers of `frames` frames spread over a video of `length`, and of a short one its last."""
+    numbers = spread(length, [MIDDLE] * frames)
+    return numbers + numbers[-1:] * (frames - len(numbers))
 
 
 def _index(window: range | list[int]) -> slice | list[int]:

@@ -73,7 +73,9 @@ class Recipe(Record):
     spread: float = Field(6.0, ge=0)
     range_penalty: float = Field(0.0, ge=0)
 
-    # Clips.
+    # Clips: frames that follow each other, or one of each of `frames` equal parts of the video, as
+    # AR-Net was published; validation then takes the middle of each part.
+    sampling: Literal["stream", "uniform"] = "stream"
     frames: int = Field(16, ge=1)
     frame_rate: float | None = Field(None, gt=0)
     size: int | None = Field(None, ge=32)
@@ -90,8 +92,12 @@ class Recipe(Record):
     # Optimisation.
     epochs: int = Field(10, ge=1)
     batch: int = Field(16, ge=1)  # clips of one step, over all processes
-    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "momentum", "rmsprop"] = "adamw"
     lr: float = Field(1e-3, gt=0)
+    bias_lr: float = Field(1.0, gt=0)  # times the learning rate, of biases but batch norm's
+    dense_lr: float = Field(1.0, gt=0)  # of dense layers but those of LSTMs and squeeze-excites
+    schedule: Literal["cosine", "step"] = "cosine"  # after the warm-up
+    lr_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()  # epochs at which it becomes a tenth
     warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
     weight_decay: float = Field(0.02, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -110,6 +116,8 @@ class Recipe(Record):
             raise ValueError(f"a crop cannot have more than all of the area ({self.crop_scale[1]})")
         if self.frames % self.subclips:
             raise ValueError(f"{self.frames} frames cannot be cut into {self.subclips} sub-clips")
+        if self.lr_steps and self.schedule != "step":
+            raise ValueError("lr_steps needs schedule step")
         if self.qat and self.init is None:
             raise ValueError("qat fine-tunes a trained checkpoint; say which with init")
         if self.range_penalty and not (self.qat and self.spread):

@@ -121,7 +121,8 @@ class Trainer:
         short_side = recipe.short_side or round(contract.height * 1.12)
         cache = FrameCache(options.cache) if options.cache else None
         self.clips = TrainClips(
-            train, recipe.frames, contract.frame_rate, short_side, recipe.seed, cache
+            *(train, recipe.frames, contract.frame_rate, short_side, recipe.seed, cache),
+            sampling=recipe.sampling,
         )
         self.augment = Augment(_augmentation(recipe, contract.height))
         self.batches = Batches(len(train), recipe.batch, world, recipe.seed)
@@ -199,7 +200,7 @@ class Trainer:
         for batch in loader:
             self.broken.add(batch.broken)
             presented += len(batch.frames) + len(batch.broken)
-            lr = float(self.schedule.get_last_lr()[0])
+            lr = self.recipe.lr * float(self.schedule.lr_lambdas[0](self.step))
             loss = self._one_step(batch)
             self.step += 1
             self.tally.clips += len(batch.frames)
@@ -366,18 +367,23 @@ class Trainer:
         """Accuracy on the held-out videos; with `qat` that of the simulated int8 model."""
         if self.val is None:
             return None
-        causal = checkpoint.arch.causal
         model = checkpoint.model.to(self.world.device)
         with self._quantised(model):
             return evaluate_model(
                 model,
                 checkpoint.preprocessing,
                 self.val,
-                EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames),
+                self._protocol(checkpoint.arch.causal),
                 device=self.world.device,
                 amp=AUTOCAST.get(self.recipe.precision),
                 options=EvalOptions(workers=self.options.workers, memory=False),
             )
+
+    def _protocol(self, causal: bool) -> EvalProtocol:
+        """How validation sees a video: as training does, but all of it or the middle."""
+        if self.recipe.sampling == "uniform":
+            return EvalProtocol("uniform", self.recipe.frames)
+        return EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames)
 
     def _instrument(self, model: nn.Module) -> Instrument:
         """Simulated int8 in a model.
