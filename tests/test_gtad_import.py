@@ -33,6 +33,9 @@ def test_scores_are_the_public_ones(
     torch.manual_seed(kernel)
     features = {"thumos": 2048}.get(label, 400)
     public = PublicGTad(features, durations, bins, kernel).eval()
+    with torch.no_grad():
+        for parameter in public.parameters():
+            parameter.mul_(1.7)  # fresh weights answer nearly the same everywhere
     path = saved(tmp_path / "GTAD_best.pth.tar", public.state_dict())
     model = read_gtad(path, {"snippets": "12", "durations": str(durations)})
     assert (model.arch.label, model.arch.features) == (label, features)
@@ -46,7 +49,8 @@ def test_scores_are_the_public_ones(
     torch.testing.assert_close(ours, both * inside, atol=1e-5, rtol=0)
     torch.testing.assert_close(scores.start, start, atol=1e-5, rtol=0)
     torch.testing.assert_close(scores.end, end, atol=1e-5, rtol=0)
-    assert float(both.std()) > 1e-4
+    assert float(both[inside > 0].std()) > 0.02
+    assert min(float(start.std()), float(end.std())) > 0.02
 
 
 def test_what_weights_do_not_tell_is_the_data_set_s(tmp_path: Path) -> None:

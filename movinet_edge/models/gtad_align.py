@@ -140,4 +140,4 @@ class SGAlign(nn.Module):
                 self.context.flatten(1),
                 tables,
             )
-            return rows + self.bias
+            return rows.add_(self.bias)
