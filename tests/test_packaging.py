@@ -41,6 +41,10 @@ ABOVE = {
     "runtime": {
         *("streaming", "models", "checkpoints", "data", "train", "export", "benchmarks", "cli")
     },
+    "localization": {
+        *("bundle", "plan", "files", "runtime", "streaming", "models", "checkpoints", "data"),
+        *("train", "export", "benchmarks", "cli"),
+    },
     "bundle": {
         *("runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
         *("benchmarks", "cli"),
@@ -66,7 +70,9 @@ ABOVE = {
     "export": {"train", "cli"},
     "benchmarks": {"cli"},
 }
-WITHOUT_TORCH = ("runtime", "bundle", "plan", "record", "files", "pattern", "errors", "child")
+WITHOUT_TORCH = (
+    *("runtime", "localization", "bundle", "plan", "record", "files", "pattern", "errors", "child"),
+)
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from movinet_edge.bundle import Preprocessing, Record
 from movinet_edge.errors import BadInput
@@ -52,6 +53,18 @@ def with_weights(arch: ModelArch, weights: dict[str, Tensor], source: object) ->
         BadInput: keys missing, left over or of another shape; all are listed.
     """
     model = build(arch)
+    take_weights(model, arch.name, weights, source)
+    return model
+
+
+def take_weights(
+    model: nn.Module, name: str, weights: Mapping[str, Tensor], source: object
+) -> None:
+    """Give a model, called `name`, exactly `weights`.
+
+    Raises:
+        BadInput: keys missing, left over or of another shape; all are listed.
+    """
     expected = model.state_dict()
     # A counter that inference does not use and that some formats leave out.
     optional = {k for k in expected if k.endswith("num_batches_tracked")}
@@ -68,12 +81,11 @@ def with_weights(arch: ModelArch, weights: dict[str, Tensor], source: object) ->
         if keys
     ]
     if problems:
-        raise BadInput(f"{source} does not hold a {arch.name} ({'; '.join(problems)})")
+        raise BadInput(f"{source} does not hold a {name} ({'; '.join(problems)})")
     bad = sorted(k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all())
     if bad:
         raise BadInput(f"{source} holds NaN or infinite weights ({', '.join(bad)}); retrain it")
     model.load_state_dict(weights, strict=False)
-    return model
 
 
 def trained_checkpoints() -> dict[str, Path]:

@@ -126,7 +126,7 @@ def survey(
     unknown = Counter(t.label for row in rows for t in row.tags if t.label not in numbers)
     findings = [
         *(f for f in found.findings if not chosen or f.split in (None, chosen)),
-        *(_unknown(found.path, label, count, names) for label, count in unknown.items()),
+        *(unknown_label(found.path, label, count, names) for label, count in unknown.items()),
     ]
     missing = tuple(row.name for row in rows if row.path is None)
     return VideoSet(videos, names, found.path, missing, found.multi_label), findings
@@ -146,7 +146,8 @@ def _spans(row: Row, numbers: dict[str, int]) -> tuple[Span, ...]:
     return tuple(Span(numbers[tag.label], tag.start, tag.end) for tag in row.tags)
 
 
-def _unknown(source: Path, label: str, count: int, names: tuple[str, ...]) -> Finding:
+def unknown_label(source: Path, label: str, count: int, names: tuple[str, ...]) -> Finding:
+    """What is to be said of a class that `count` videos have and that is none of `names`."""
     near = difflib.get_close_matches(label, names, 1)
     meant = f" (did you mean {near[0]!r}?)" if near else ""
     return Finding(

@@ -126,7 +126,8 @@ def canonical_split(name: str) -> str:
     return next((split for split, names in SPLITS.items() if lower in names), lower)
 
 
-def _in_order(splits: set[str]) -> tuple[str, ...]:
+def split_order(splits: set[str]) -> tuple[str, ...]:
+    """Usual ones first, as they follow each other."""
     return tuple(sorted(splits, key=lambda s: (list(SPLITS).index(s) if s in SPLITS else 9, s)))
 
 
@@ -156,7 +157,7 @@ def _read_folder(folder: Path) -> Source:
     # A class may be called "test", too; but it has videos then, not classes.
     parts: list[tuple[Path, str | None]] = [(folder, None)]
     if any(_folders(p) for p, _ in splits):
-        source.splits = _in_order({split for _, split in splits})
+        source.splits = split_order({split for _, split in splits})
         parts = [(p, split) for known in source.splits for p, split in splits if split == known]
     classes = set()
     for part, name in parts:
@@ -193,7 +194,8 @@ class _Finder:
         return next((p for base in self.bases if (p := base / name).is_file()), None)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """What a file holds that must be UTF-8."""
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError:
@@ -213,7 +215,7 @@ def _complete(source: Source) -> Source:
         source.numbered = bool(labels) and all(map(NUMBER.fullmatch, labels))
         if source.numbered:
             source.classes = tuple(map(str, range(max(map(int, labels)) + 1)))
-    source.splits = _in_order({row.split for row in source.rows if row.split})
+    source.splits = split_order({row.split for row in source.rows if row.split})
     return source
 
 
@@ -222,7 +224,7 @@ def _read_txt(path: Path) -> Source:
     classes = _ucf_classes(path.parent / UCF_CLASSES)
     ucf = bool(classes)
     source, find = Source(path, classes=classes, numbered=ucf), _Finder(path, ucf)
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         match = LINE.fullmatch(line.strip())
@@ -244,7 +246,7 @@ def _read_txt(path: Path) -> Source:
 def _ucf_classes(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
-    lines = [line.split(maxsplit=1) for line in _text(path).splitlines() if line.strip()]
+    lines = [line.split(maxsplit=1) for line in text_of(path).splitlines() if line.strip()]
     if any(len(line) < 2 or line[0] != str(n) for n, line in enumerate(lines, 1)):
         raise BadInput(f"{path} is no list of classes; write '1 first', '2 second', ... in it")
     return tuple(name.strip() for _, name in lines)
@@ -259,7 +261,7 @@ Find = Callable[[Cells], Path | None]
 def _read_csv(path: Path) -> Source:
     """A table with a header: paths, or the ids of Kinetics or Charades."""
     source = Source(path)
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
     headings = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     columns = {
         meaning: next((headings[name] for name in names if name in headings), None)
@@ -326,7 +328,7 @@ def _charades_classes(path: Path) -> dict[str, str]:
     """Names by code, from lines such as ``c000 Holding some clothes``; none if it is not there."""
     if not path.is_file():
         return {}
-    lines = [line.split(maxsplit=1) for line in _text(path).splitlines() if line.strip()]
+    lines = [line.split(maxsplit=1) for line in text_of(path).splitlines() if line.strip()]
     if any(len(line) < 2 for line in lines):
         raise BadInput(f"{path} is no list of classes; write 'c000 first', 'c001 second', ...")
     return {code: name.strip() for code, name in lines}

@@ -1,0 +1,1 @@
+"""Where actions are in long videos: anchors, labels, proposals, evaluation; NumPy only."""
