@@ -1,0 +1,131 @@
+package io.movinetedge
+
+import io.movinetedge.bundle.Bundle
+import io.movinetedge.bundle.DType
+import io.movinetedge.bundle.Manifest
+import io.movinetedge.bundle.TensorSpec
+import io.movinetedge.engine.Engine
+import io.movinetedge.engine.EngineFactory
+import io.movinetedge.engine.EngineOptions
+import io.movinetedge.engine.OrtEngines
+import io.movinetedge.engine.TensorBuffer
+import io.movinetedge.engine.TfliteEngines
+import io.movinetedge.runtime.Stream
+import io.movinetedge.runtime.StreamOptions
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import org.junit.jupiter.params.ParameterizedTest
+import org.junit.jupiter.params.provider.MethodSource
+import java.io.File
+
+/** Engines refuse, in one sentence, what they cannot do; nothing falls back in silence. */
+class EnginesTest {
+    @TempDir
+    lateinit var folder: File
+
+    private fun refused(action: () -> Unit): String {
+        val message = assertThrows(BadInput::class.java, action).message.orEmpty()
+        assertFalse("\n" in message, message)
+        return message
+    }
+
+    private fun open(
+        engine: EngineFactory,
+        options: EngineOptions,
+    ) = Bundle(Fixtures.bundle("a0-carry")).use { bundle ->
+        Stream(bundle, engine, StreamOptions(engine = options)).close()
+    }
+
+    @ParameterizedTest
+    @MethodSource("engines")
+    fun `an accelerator that is not there is refused`(engine: EngineFactory) {
+        for (delegate in listOf("nnapi", "gpu")) {
+            val message = refused { open(engine, EngineOptions(delegate = delegate)) }
+            assertTrue(
+                "has no delegate $delegate here; it has ${engine.delegates.joinToString()}" in message,
+                message,
+            )
+        }
+    }
+
+    @Test
+    fun `an accelerator that cannot be made is refused`() {
+        val engine = TfliteEngines(mapOf("gpu" to { throw IllegalStateException("no such chip\n at all") }))
+        val message = refused { open(engine, EngineOptions(delegate = "gpu")) }
+        assertEquals("tflite cannot load step.tflite on gpu: no such chip", message)
+    }
+
+    @Test
+    fun `threads are at least 1`() {
+        for (engine in Fixtures.engines) {
+            assertEquals("threads must be at least 1, not 0", refused { open(engine, EngineOptions(0)) })
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("engines")
+    fun `plain kernels and threads can be asked for`(engine: EngineFactory) {
+        open(engine, EngineOptions(threads = 2, delegate = "none"))
+    }
+
+    @ParameterizedTest
+    @MethodSource("engines")
+    fun `a damaged model is one sentence`(engine: EngineFactory) {
+        Bundle(Fixtures.bundle("a0-carry")).use { bundle ->
+            val file = bundle.manifest.file(engine)
+            val cut = folder.resolve("cut")
+            val bytes = bundle.file(file).readBytes()
+            cut.writeBytes(bytes.copyOf(bytes.size / 2))
+            val message = refused { engine.load(cut, file, EngineOptions()) }
+            assertTrue(message.startsWith("${engine.name} cannot load ${file.path}"), message)
+        }
+    }
+
+    @ParameterizedTest
+    @MethodSource("engines")
+    fun `tensors that are not the model's are refused`(engine: EngineFactory) {
+        Bundle(Fixtures.bundle("a0-carry")).use { bundle ->
+            val file = bundle.manifest.file(engine)
+            engine.load(bundle.file(file), file, EngineOptions()).use { loaded ->
+                val first = file.inputs.first()
+
+                fun bind(change: (List<TensorSpec>) -> List<TensorSpec>) =
+                    refused { loaded.bindTo(change(file.inputs), file.outputs) }
+                assertTrue("input '${first.name}' that the manifest does not name" in bind { it.drop(1) })
+                val more = first.copy(name = "more")
+                assertTrue("names inputs the model lacks: more" in bind { it + more })
+                val longer = first.copy(shape = first.shape.map { it + 1 })
+                assertTrue(first.name in bind { it.drop(1) + longer } || engine.name == "tflite")
+                val other = first.copy(dtype = DType.INT8)
+                bind { it.drop(1) + other }
+            }
+        }
+    }
+
+    @Test
+    fun `a bundle without the files is refused`() {
+        Bundle(Fixtures.bundle("a0-carry")).use { bundle ->
+            val message = refused { Stream(bundle, OrtEngines, StreamOptions("int8")).close() }
+            assertTrue("has no int8 onnx file (it holds" in message, message)
+        }
+    }
+
+    companion object {
+        @JvmStatic
+        fun engines() = Fixtures.engines
+    }
+}
+
+private fun Manifest.file(engine: EngineFactory) = planned.single().files.first { it.format == engine.format }
+
+private fun Engine.bindTo(
+    inputs: List<TensorSpec>,
+    outputs: List<TensorSpec>,
+) = bind(
+    inputs.associate { it.name to TensorBuffer(it) },
+    outputs.associate { it.name to TensorBuffer(it) },
+).run()

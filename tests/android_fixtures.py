@@ -1,0 +1,154 @@
+"""What the Kotlin core is tested on: small bundles, and what the Python runtime answers on them.
+
+``python -m tests.android_fixtures FOLDER`` writes a folder per bundle, ``<name>/bundle``, beside it
+an ``.npz`` per backend with the answers to its golden stream, ``answers.json`` that lists them, and
+the frames of `android_frames`. What is there already is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from movinet_edge.bundle import Bundle
+from movinet_edge.checkpoints.importer import read_checkpoint
+from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.data.motion import MotionConfig, make_motion
+from movinet_edge.export.ensemble import export_ensemble
+from movinet_edge.export.exporter import export
+from movinet_edge.export.graph_files import ExportOptions
+from movinet_edge.files import new_folder, write_npz
+from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
+from movinet_edge.models.slowfast_table import slowfast_arch
+from movinet_edge.runtime import Stream
+from movinet_edge.runtime.engines import BACKENDS, Backend
+from tests.android_frames import write_frames
+from tests.conftest import seeded_checkpoint
+from tests.ensembles import member
+from tests.test_arnet_export import checkpoint as arnet
+
+ANSWERS = "answers.json"
+ENGINES = ("onnxruntime", "litert")
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An ``.npz``, `path` in the fixtures' folder, with what a backend answered on a bundle.
+
+    It holds ``frames`` [n], ``logits`` [n, classes], ``actions`` [n] (their numbers, -1 where
+    nothing is decided) and ``final`` [classes], the answer when the stream was finished.
+    """
+
+    bundle: str
+    backend: str
+    precision: str
+    path: str
+
+
+def movinet(model: str, side: int | None = None, **options: object) -> Callable[[Path], object]:
+    how = ExportOptions(**{"verify": False, **options})  # type: ignore[arg-type]
+    return lambda path: export(seeded_checkpoint(MODELS[model], side), path, how)
+
+
+def slowfast(path: Path) -> None:
+    """Three graphs at two rates that look ahead, so answers come late."""
+    arch = slowfast_arch("tiny", classes=7, resolution=32)
+    made = Checkpoint(seeded_model(arch), default_preprocessing(arch))
+    export(made, path, ExportOptions(verify=False))
+
+
+def ensemble(path: Path) -> None:
+    """Two members in turns, whose probabilities are averaged; bytes go in."""
+    how = ExportOptions(in_graph_preprocess=True, softmax=True, verify=False)
+    export_ensemble([member(0), member(1)], path, how)
+
+
+def int8(path: Path) -> None:
+    """The trained checkpoint with integer activations."""
+    with tempfile.TemporaryDirectory() as folder:
+        videos = Path(folder) / "videos"
+        make_motion(MotionConfig(per_class=6, size=80, seed=5), videos, jobs=1)
+        how = ExportOptions(
+            precisions=("fp32", "int8"),
+            calibrate=videos / "train",
+            calibration_frames=100,
+            verify=False,
+        )
+        export(read_checkpoint(Path("motion-a0-stream")), path, how)
+
+
+BUNDLES: dict[str, Callable[[Path], object]] = {
+    "a0": movinet("movinet-a0-stream"),
+    "a0-carry": movinet("movinet-a0-stream", SIDE, form="carry"),
+    "a0-head": movinet("movinet-a0-stream", SIDE, head_every=5),
+    "a0-clip": movinet("movinet-a0-base", SIDE, form="clip", clip_frames=5),
+    "a2": movinet("movinet-a2-stream", SIDE),
+    "ensemble": ensemble,
+    "slowfast": slowfast,
+    "arnet": lambda path: export(arnet(), path, ExportOptions(verify=False)),
+    "arnet-going-on": lambda path: export(
+        arnet(hold="hidden"), path, ExportOptions(verify=False)
+    ),
+    "int8": int8,
+}
+
+
+def main(folder: Path) -> None:
+    """Write what is missing in `folder`."""
+    written: list[Answers] = []
+    for name, make in BUNDLES.items():
+        target = folder / name
+        if not target.exists():
+            with new_folder(target) as work:
+                make(work / "bundle")
+                for answers in answers_of(name, Bundle(work / "bundle"), work):
+                    print(f"{answers.path}", flush=True)
+        written += [described(name, path) for path in sorted(target.glob("*.npz"))]
+    write_frames(folder / "frames")
+    (folder / ANSWERS).write_text(json.dumps([asdict(a) for a in written], indent=1))
+
+
+def described(name: str, path: Path) -> Answers:
+    backend, precision = path.stem.split(" ")
+    return Answers(name, backend, precision, f"{name}/{path.name}")
+
+
+def answers_of(name: str, bundle: Bundle, folder: Path) -> list[Answers]:
+    """Replay the golden stream on all engines, in every precision."""
+    files = [file for graph in bundle.manifest.graphs for file in graph.files]
+    written = []
+    for backend in (BACKENDS[engine] for engine in ENGINES):
+        for precision in dict.fromkeys(f.precision for f in files if f.format == backend.format):
+            path = folder / f"{backend.name} {precision}.npz"
+            write_answers(path, bundle, backend, precision)
+            written.append(described(name, path))
+    return written
+
+
+def write_answers(path: Path, bundle: Bundle, backend: Backend, precision: str) -> None:
+    with np.load(bundle.file(bundle.manifest.golden)) as golden:
+        frames = golden["frames"]
+    choice = bundle.manifest.plan.choice
+    names = [] if choice is None else [action.name for action in choice.actions]
+    with Stream(bundle, backend, precision) as stream:
+        found = list(stream.run(frames))
+        final = stream.finish()
+    assert final is not None
+    write_npz(
+        path,
+        frames=np.array([p.frame for p in found], np.int64),
+        logits=np.array([p.logits for p in found], np.float32).reshape(-1, len(final.logits)),
+        actions=np.array([names.index(p.action) if p.action else -1 for p in found], np.int64),
+        final=final.logits,
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
