@@ -93,9 +93,7 @@ BUNDLES: dict[str, Callable[[Path], object]] = {
     "ensemble": ensemble,
     "slowfast": slowfast,
     "arnet": lambda path: export(arnet(), path, ExportOptions(verify=False)),
-    "arnet-going-on": lambda path: export(
-        arnet(hold="hidden"), path, ExportOptions(verify=False)
-    ),
+    "arnet-going-on": lambda path: export(arnet(hold="hidden"), path, ExportOptions(verify=False)),
     "int8": int8,
 }
 
