@@ -15,6 +15,7 @@ from pathlib import Path
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
+from movinet_edge.benchmarks.native_cost import native_table
 from movinet_edge.benchmarks.operators import operators_table
 from movinet_edge.benchmarks.operators import reports as operator_reports
 from movinet_edge.benchmarks.peer_figures import AGAIN, agreement, peer_reports, peers_table
@@ -46,6 +47,7 @@ STREAMING = "<!-- streaming: begin -->", "<!-- streaming: end -->"
 TWO_RATES = "<!-- slowfast-motion: begin -->", "<!-- slowfast-motion: end -->"
 OPERATORS = "<!-- operators: begin -->", "<!-- operators: end -->"
 PEERS = "<!-- peers: begin -->", "<!-- peers: end -->"
+NATIVE = "<!-- native: begin -->", "<!-- native: end -->"
 CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
@@ -187,6 +189,7 @@ def main() -> None:
     if compared := peer_reports():
         text = f"{peers_table(compared)}\n\n{agreement(compared, peer_reports(AGAIN))}".strip()
         write_table(PEERS, text, "docs/benchmarks.md")
+    write_table(NATIVE, native_table(), "docs/benchmarks.md")
     if on_gpu := cuda_reports():
         write_table(CUDA, cuda_table(on_gpu), "docs/devices.md")
     if sys.argv[1:2] == ["--capture"]:

@@ -79,6 +79,21 @@ def compare(path: Path, engine: EngineName, program: Path, work: Path) -> Agains
     )
 
 
+def native_table() -> str:
+    """Markdown: a row per model and engine."""
+    lines = [
+        "| model | engine | Python, ms | native, ms | native by Python (p10–p90) |",
+        "|---|---|---|---|---|",
+    ]
+    for path in sorted(RESULTS.glob("*.json")):
+        record = NativeCost.model_validate_json(path.read_text("utf-8"))
+        for row in record.engines:
+            ratio = f"{row.ratio.p50:.2f} ({row.ratio.p10:.2f}–{row.ratio.p90:.2f})"
+            times = f"{row.python_ms:.2f} | {row.native_ms:.2f}"
+            lines.append(f"| {record.model} | {row.engine} | {times} | {ratio} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -290,7 +290,7 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
         ("policy", "--init-backbone takes PLACE=FILE with policy, 0, 1, not policy"),
         ("0=absent.pth", "there is no checkpoint at"),
         (f"0={paths['whole']}", "holds a arnet-custom, not one network alone"),
-        (f"0={paths['other']}", "holds a phone-s, and nano is wanted"),
+        (f"0={paths['other']}", "holds a phone-xs, and nano is wanted"),
         (f"0={tmp_path / 'r.pth'}", "does not hold a nano (missing: "),
     ):
         with pytest.raises(BadInput) as caught:
