@@ -18,7 +18,13 @@ from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, suppo
 from movinet_edge.benchmarks.native_cost import native_table
 from movinet_edge.benchmarks.operators import operators_table
 from movinet_edge.benchmarks.operators import reports as operator_reports
-from movinet_edge.benchmarks.peer_figures import AGAIN, agreement, peer_reports, peers_table
+from movinet_edge.benchmarks.peer_figures import (
+    AGAIN,
+    APART,
+    agreement,
+    peer_reports,
+    peers_table,
+)
 from movinet_edge.benchmarks.precision_figures import (
     draw_precisions,
     drift_table,
@@ -187,7 +193,8 @@ def main() -> None:
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():
-        text = f"{peers_table(compared)}\n\n{agreement(compared, peer_reports(AGAIN))}".strip()
+        rows = peers_table(compared, peer_reports(APART))
+        text = f"{rows}\n\n{agreement(compared, peer_reports(AGAIN))}".strip()
         write_table(PEERS, text, "docs/benchmarks.md")
     write_table(NATIVE, native_table(), "docs/benchmarks.md")
     if on_gpu := cuda_reports():

@@ -14,6 +14,7 @@ from movinet_edge.benchmarks.roofline import roofline
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/peers"
 AGAIN = RESULTS / "again"
+APART = RESULTS / "two-threads"  # for engines with one number of threads per process
 DASH = "–"
 
 
@@ -52,19 +53,22 @@ def agreement(found: Mapping[str, Report], again: Mapping[str, Report]) -> str:
     )
 
 
-def peers_table(found: Mapping[str, Report]) -> str:
-    """Markdown: a row per engine and thread count, a column per report."""
+def peers_table(found: Mapping[str, Report], apart: Mapping[str, Report] = {}) -> str:
+    """Markdown: a row per engine and thread count, a column per report.
+
+    `apart` are runs of their own, for rows that `found` lacks.
+    """
     rows: dict[tuple[str, int], dict[str, str]] = {}
-    notes = []
-    for name, report in found.items():
+    for name, report in (*found.items(), *apart.items()):
         compared = {c.label: c for c in report.comparisons}
         for measured in report.measurements:
             peak = roofline(measured, report.machine).peak_percent
             row = rows.setdefault((_engine(measured.subject), measured.method.threads), {})
-            row[name] = (
-                f"{measured.step_ms.p50:.2f} · {ratio_text(compared.get(measured.subject.label))} "
-                f"· {cell(peak, '{:.0f} %', DASH)}"
-            )
+            ratio = ratio_text(compared.get(measured.subject.label))
+            shown = f"{measured.step_ms.p50:.2f} · {ratio} · {cell(peak, '{:.0f} %', DASH)}"
+            row.setdefault(name, shown)
+    notes = []
+    for name, report in found.items():
         rounds = report.measurements[0].method.rounds or DASH
         notes.append(
             f"{name}: ratios to {baseline_name(report)} on as many threads, over {rounds} rounds, "
