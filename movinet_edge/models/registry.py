@@ -163,16 +163,6 @@ def simulated(model: VideoModel) -> Instrument:
     return FAMILIES[model.arch.family].simulate(model)
 
 
-def deploy_body(
-    model: MoViNet, frame_size: tuple[int, int], integers: bool = False
-) -> DeployMoViNet:
-    """A MoViNet's deploy form, spelt for floats or `integers`; see `DeployMoViNet.fold`."""
-    body = DeployMoViNet(model, frame_size)
-    if integers:
-        body.fold({})
-    return body.eval()
-
-
 def default_preprocessing(arch: ModelArch) -> Preprocessing:
     """Square centre crop at the architecture's resolution and frame rate."""
     side, rescale = arch.resolution, getattr(arch, "rescale", None)
