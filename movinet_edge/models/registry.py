@@ -30,7 +30,7 @@ from movinet_edge.models.slowfast_deploy import clip_part, step_parts
 from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_arch
 from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
 from movinet_edge.streaming.deploy import Part
-from movinet_edge.streaming.fake_quant import Instrument
+from movinet_edge.streaming.instrument import Instrument
 from movinet_edge.streaming.spec import describe, module_macs
 
 
