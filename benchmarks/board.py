@@ -13,12 +13,12 @@ import numpy as np
 
 from movinet_edge.benchmarks.bundled import BundleContestant, fresh
 from movinet_edge.benchmarks.contestant import Entry, fit_frames
-from movinet_edge.benchmarks.endurance import Pace, Watched, go_on
+from movinet_edge.benchmarks.endurance import Pace, go_on
 from movinet_edge.benchmarks.machine import memory_mb, tool_versions
 from movinet_edge.benchmarks.native_record import NativeAnswer
-from movinet_edge.benchmarks.record import Alone, Measurement, Method
-from movinet_edge.benchmarks.stats import distribution
-from movinet_edge.benchmarks.timing import Timed, prepare
+from movinet_edge.benchmarks.record import Alone, Measurement
+from movinet_edge.benchmarks.reports import measured
+from movinet_edge.benchmarks.timing import prepare
 from movinet_edge.bundle import Record
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.stream import Prediction
@@ -82,8 +82,14 @@ def measure(options: BoardOptions) -> BoardRun:
         base_memory_mb=base,
         peak_memory_mb=memory_mb("VmHWM"),
     )
+    method = {
+        "mode": "back-to-back" if options.rate is None else "paced",
+        "frame_rate": options.rate,
+        "interleaved": False,
+    }
+    endured = {"sustained": watched.sustained, "energy": watched.energy}
     return BoardRun(
-        measurement=_measurement(timed, options, watched, alone),
+        measurement=measured(timed, method, alone, **endured),
         answers=tuple(_answer(prediction) for prediction in found),
         tools=tool_versions(),
     )
@@ -107,30 +113,6 @@ def _replay(contestant: BundleContestant, frames: np.ndarray) -> tuple[list[Pred
 def _answer(prediction: Prediction) -> NativeAnswer:
     finite = (float(v) if np.isfinite(v) else None for v in prediction.logits)
     return NativeAnswer(frame=prediction.frame, logits=tuple(finite))
-
-
-def _measurement(
-    timed: Timed, options: BoardOptions, watched: Watched, alone: Alone
-) -> Measurement:
-    return Measurement(
-        subject=timed.contestant.describe(),
-        method=Method(
-            threads=options.threads,
-            warmup=timed.warmup,
-            steps=len(timed.step),
-            mode="back-to-back" if options.rate is None else "paced",
-            frame_rate=options.rate,
-            interleaved=False,
-        ),
-        step_ms=distribution(timed.step),
-        engine_ms=distribution(timed.engine),
-        overhead_ms=float(np.median(np.subtract(timed.step, timed.engine))),
-        cpu_ms=float(np.median(timed.cpu)),
-        late_steps=timed.late,
-        sustained=watched.sustained,
-        energy=watched.energy,
-        alone=alone,
-    )
 
 
 def main(words: list[str]) -> None:

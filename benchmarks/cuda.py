@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ import numpy as np
 import torch
 
 from movinet_edge.benchmarks.contestant import Entry
-from movinet_edge.benchmarks.machine import describe_machine, memory_mb, tool_versions
-from movinet_edge.benchmarks.record import Alone, Clips, Measurement, Method, Report
-from movinet_edge.benchmarks.stats import compare, distribution
+from movinet_edge.benchmarks.machine import describe_machine, memory_mb
+from movinet_edge.benchmarks.modes import SEED
+from movinet_edge.benchmarks.record import Alone, Clips, Measurement, Report
+from movinet_edge.benchmarks.reports import compared, measured, report
+from movinet_edge.benchmarks.stats import distribution
 from movinet_edge.benchmarks.timing import Timed, interleaved, prepare
 from movinet_edge.benchmarks.torch_path import (
     DTYPES,
@@ -30,7 +31,6 @@ from movinet_edge.errors import BadInput, CheckFailed
 Say = Callable[[str], None]
 
 CUDA = "cuda"
-SEED = 0
 # The largest error over the deviation of the reference's logits. Eight bits of a mantissa change
 # what depends on the weights; that limit catches what is broken.
 LIMITS = {"fp32": 1e-3, "bf16": 0.5}
@@ -81,23 +81,11 @@ def bench(path: Path, options: Options, say: Say = lambda _: None, device: str =
         times = contestant.clip_times(options.batch, frames, options.repeats)
         clips = _clips(options.batch, frames, times)
         measurements.append(_measurement(timed, contestant, clips, load_ms))
-    samples = {timed.contestant.entry.label: timed.per_frame for timed in line_up}
-    baseline = next(iter(samples))
+    comparisons = compared(line_up, contestants[0].entry.name, paired=True)
     machine = describe_machine(None)
     if device == CUDA:
         machine = machine.model_copy(update={"device": CUDA, "model": torch.cuda.get_device_name()})
-    return Report(
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        machine=machine,
-        tools=tool_versions(),
-        seed=SEED,
-        measurements=tuple(measurements),
-        comparisons=tuple(
-            compare(label, values, baseline, samples[baseline], paired=True)
-            for label, values in samples.items()
-        ),
-        notes=tuple(notes),
-    )
+    return report(machine, measurements, comparisons, notes, seed=SEED)
 
 
 def _start_all(
@@ -162,24 +150,11 @@ def _clips(batch: int, frames: int, times: Sequence[float]) -> Clips:
 def _measurement(
     timed: Timed, contestant: TorchContestant, clips: Clips, load_ms: float
 ) -> Measurement:
-    return Measurement(
-        subject=contestant.describe(),
-        method=Method(
-            threads=contestant.entry.threads,
-            warmup=timed.warmup,
-            steps=len(timed.step),
-            mode="back-to-back",
-            interleaved=True,
-        ),
-        step_ms=distribution(timed.step),
-        engine_ms=distribution(timed.engine),
-        overhead_ms=float(np.median(np.subtract(timed.step, timed.engine))),
-        cpu_ms=float(np.median(timed.cpu)),
-        clips=clips,
-        alone=Alone(
-            load_ms=load_ms,
-            first_step_ms=contestant.first_step_ms,
-            base_memory_mb=None,
-            peak_memory_mb=memory_mb("VmHWM"),
-        ),
+    alone = Alone(
+        load_ms=load_ms,
+        first_step_ms=contestant.first_step_ms,
+        base_memory_mb=None,
+        peak_memory_mb=memory_mb("VmHWM"),
     )
+    method = {"mode": "back-to-back", "interleaved": True}
+    return measured(timed, method, alone, clips=clips)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import tempfile
 from collections.abc import Sequence
@@ -21,10 +20,11 @@ from movinet_edge.benchmarks.line_up import (
     peer_entries,
     with_unique_labels,
 )
-from movinet_edge.benchmarks.machine import describe_machine, tool_versions
+from movinet_edge.benchmarks.machine import describe_machine
 from movinet_edge.benchmarks.modes import ROUNDS, SEED, Mode, Ran, Schedule
-from movinet_edge.benchmarks.record import Alone, Measurement, Method, Report
-from movinet_edge.benchmarks.stats import cold_starts, compare, distribution
+from movinet_edge.benchmarks.record import Alone, Measurement, Report
+from movinet_edge.benchmarks.reports import compared, measured, report
+from movinet_edge.benchmarks.stats import cold_starts
 from movinet_edge.benchmarks.timing import Say, Timed, prepare
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
@@ -79,21 +79,10 @@ def bench(path: Path, options: Options, say: Say = lambda _: None) -> Report:
                 measurements.append(_measurement(timed, schedule, ran))
         finally:
             entrants.close()
-    samples = {timed.contestant.entry.label: timed.compared for timed in line_up}
     turns = ran.per_round is not None, ran.per_round or 1
-    bases = {e.label: field.baselines[e.threads] for e in field.entries}
-    return Report(
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        machine=machine,
-        tools=tool_versions(),
-        seed=SEED,
-        measurements=tuple(measurements),
-        comparisons=tuple(
-            compare(label, values, bases[label], samples[bases[label]], *turns)
-            for label, values in samples.items()
-        ),
-        notes=(*field.notes, *entrants.notes, *busy_note(measurements)),
-    )
+    notes = *field.notes, *entrants.notes, *busy_note(measurements)
+    comparisons = compared(line_up, field.baseline, *turns)
+    return report(machine, measurements, comparisons, notes, seed=SEED)
 
 
 def busy_note(measurements: Sequence[Measurement]) -> list[str]:
@@ -110,10 +99,10 @@ def busy_note(measurements: Sequence[Measurement]) -> list[str]:
 
 @dataclass(frozen=True)
 class Field:
-    """Who is to take part, against whom on how many threads, and why others do not."""
+    """Who is to take part, against whom (an entry's name), and why others do not."""
 
     entries: list[Entry]
-    baselines: dict[int, str]
+    baseline: str
     notes: list[str]
 
 
@@ -134,8 +123,7 @@ def _enter(bundle: Bundle, options: Options, opened: dict[Path, Bundle], made: P
         others, notes = engine_entries(bundle, threads, made, entries)
         entries += others
     entries = with_unique_labels(entries)
-    name = entries[own if options.against else 0].name
-    return Field(entries, {e.threads: e.label for e in entries if e.name == name}, notes)
+    return Field(entries, entries[own if options.against else 0].name, notes)
 
 
 def _schedule(options: Options, opened: dict[Path, Bundle], frame_rate: float) -> Schedule:
@@ -158,24 +146,17 @@ def _measurement(timed: Timed, schedule: Schedule, ran: Ran) -> Measurement:
     entry = timed.contestant.entry
     alone = child.measure_alone(entry.model_dump_json(), ALONE_STEPS * schedule.period)
     watched = ran.watched.get(entry.label)
-    return Measurement(
-        subject=timed.contestant.describe(),
-        method=Method(
-            threads=entry.threads,
-            warmup=timed.warmup,
-            steps=len(timed.step),
-            mode="back-to-back" if schedule.mode == "sustained" else schedule.mode,
-            frame_rate=schedule.paced_rate,
-            interleaved=ran.per_round is not None,
-            rounds=ran.per_round and len(timed.step) // ran.per_round,
-        ),
-        step_ms=distribution(timed.step),
-        engine_ms=distribution(timed.engine),
-        overhead_ms=float(np.median(np.subtract(timed.step, timed.engine))),
-        cpu_ms=float(np.median(timed.cpu)),
-        late_steps=timed.late,
+    method = {
+        "mode": "back-to-back" if schedule.mode == "sustained" else schedule.mode,
+        "frame_rate": schedule.paced_rate,
+        "interleaved": ran.per_round is not None,
+        "rounds": ran.per_round and len(timed.step) // ran.per_round,
+    }
+    return measured(
+        timed,
+        method,
+        Alone(**alone),
         sustained=watched and watched.sustained,
         cold=cold_starts(timed.load, timed.step) if timed.load else None,
         energy=watched and watched.energy,
-        alone=Alone(**alone),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from movinet_edge.benchmarks.bundled import BundleContestant, precisions
 from movinet_edge.benchmarks.contestant import Contestant, Entry
@@ -30,18 +31,8 @@ def bundle_entries(
         # A backend without files is tried in the default precision: the runtime says what lacks.
         for precision in precisions(bundle.manifest, BACKENDS[name].format) or ["fp32"]:
             shown = f"{prefix}{name}" + ("" if precision == "fp32" else f" {precision}")
-            entries += [
-                Entry(
-                    label=shown,
-                    name=shown,
-                    kind="bundle",
-                    path=bundle.path,
-                    way=name,
-                    precision=precision,
-                    threads=count,
-                )
-                for count in threads
-            ]
+            facts = {"way": name, "precision": precision}
+            entries += _entries(threads, shown, kind="bundle", path=bundle.path, **facts)
     return entries
 
 
@@ -53,19 +44,11 @@ def peer_entries(path: Path, threads: Sequence[int]) -> list[Entry]:
     """
     ways = ways_of(path)
     wiring = read_wiring(path)
-    return [
-        Entry(
-            label=f"{path.stem} ({WAYS[way].title})",
-            name=f"{path.stem} ({WAYS[way].title})",
-            kind="peer",
-            path=path,
-            way=way,
-            threads=count,
-            wiring=wiring,
-        )
-        for way in ways
-        for count in threads
-    ]
+    entries = []
+    for way in ways:
+        name = f"{path.stem} ({WAYS[way].title})"
+        entries += _entries(threads, name, kind="peer", path=path, way=way, wiring=wiring)
+    return entries
 
 
 def engine_entries(
@@ -89,20 +72,14 @@ def engine_entries(
             notes.append(f"{peer.title} was left out: the bundle has no {peer.format}; {advice}")
         for precision in held if peer.installed else ():
             name = peer.title + ("" if precision == "fp32" else f" {precision}")
-            entries += [
-                Entry(
-                    label=name,
-                    name=name,
-                    kind="peer",
-                    path=bundle.path,
-                    way=peer.name,
-                    precision=precision,
-                    threads=count,
-                    made=made,
-                )
-                for count in threads
-            ]
+            facts = {"way": peer.name, "precision": precision, "made": made}
+            entries += _entries(threads, name, kind="peer", path=bundle.path, **facts)
     return entries, notes
+
+
+def _entries(threads: Sequence[int], name: str, **facts: Any) -> list[Entry]:
+    """One for every thread count; labels are made unique later."""
+    return [Entry(label=name, name=name, threads=count, **facts) for count in threads]
 
 
 def is_bundle(path: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from movinet_edge.benchmarks import reports
 from movinet_edge.benchmarks.bundled import (
     bytes_per_step,
     error_within_limit,
@@ -19,11 +20,10 @@ from movinet_edge.benchmarks.record import (
     GraphFile,
     Machine,
     Measurement,
-    Method,
     Subject,
     Sustained,
 )
-from movinet_edge.benchmarks.stats import distribution, sustained
+from movinet_edge.benchmarks.stats import sustained
 from movinet_edge.bundle import MANIFEST, Bundle, Record, sha256_of
 from movinet_edge.runtime.stream import Prediction
 
@@ -120,30 +120,27 @@ def check_answers(
 
 def measurement(prepared: Prepared, run: NativeRun, minutes: float | None = None) -> Measurement:
     """The run as every other runner's is written down; `minutes`: it was to go on for so long."""
-    over = np.subtract(run.step_ms, run.engine_ms)
-    return Measurement(
-        subject=_subject(prepared, run),
-        method=Method(
-            threads=run.threads,
-            warmup=run.warmup,
-            steps=len(run.step_ms),
-            mode="back-to-back" if run.frame_rate is None else "paced",
-            frame_rate=run.frame_rate,
-            interleaved=False,
-        ),
-        step_ms=distribution(run.step_ms),
-        engine_ms=distribution(run.engine_ms),
-        overhead_ms=float(np.median(over)),
-        cpu_ms=float(np.median(run.cpu_ms)),
+    method = {
+        "threads": run.threads,
+        "warmup": run.warmup,
+        "mode": "back-to-back" if run.frame_rate is None else "paced",
+        "frame_rate": run.frame_rate,
+        "interleaved": False,
+    }
+    alone = Alone(
+        load_ms=run.load_ms,
+        first_step_ms=run.first_step_ms,
+        base_memory_mb=run.base_memory_mb,
+        peak_memory_mb=run.peak_memory_mb,
+    )
+    return reports.measurement(
+        _subject(prepared, run),
+        method,
+        (run.step_ms, run.engine_ms, run.cpu_ms),
+        alone,
         late_steps=run.late_steps,
         sustained=_sustained(run) if minutes is not None else None,
         energy=run.energy,
-        alone=Alone(
-            load_ms=run.load_ms,
-            first_step_ms=run.first_step_ms,
-            base_memory_mb=run.base_memory_mb,
-            peak_memory_mb=run.peak_memory_mb,
-        ),
     )
 
 

@@ -12,13 +12,13 @@ from movinets import MoViNet
 from movinets.config import _C
 from torch import Tensor, nn
 
-from movinet_edge.bundle import ModelFile, TensorSpec
-from movinet_edge.checkpoints.engine import use_threads
+from movinet_edge.bundle import ModelFile
+from movinet_edge.checkpoints.engine import EagerEngine, use_threads
 from movinet_edge.checkpoints.native import load_checkpoint
 from movinet_edge.checkpoints.pytorch_file import atze_name
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.runtime.engines import Buffer, Buffers
+from movinet_edge.runtime.engines import Buffers
 from movinet_edge.streaming.activations import ACTIVATIONS, GATES
 from movinet_edge.streaming.state import CLOCK
 
@@ -36,7 +36,7 @@ class Elementwise(nn.Module):
         return self.function(x)
 
 
-class MoViNetsEngine:
+class MoViNetsEngine(EagerEngine):
     """A checkpoint in the peer's model, which keeps its states itself.
 
     Of ours it follows the clock: 0 begins a stream.
@@ -48,26 +48,16 @@ class MoViNetsEngine:
         except importlib.metadata.PackageNotFoundError:
             self.version = "unknown"
         ours = load_checkpoint(path).model
-        self._threads = threads
-        self._model: Any = _built(ours.arch)
-        weights = ours.state_dict()
-        theirs = self._model.state_dict()
-        for key, value in theirs.items():
+        model, weights = _built(ours.arch), ours.state_dict()
+        for key, value in model.state_dict().items():
             if not key.endswith("num_batches_tracked"):
                 value.copy_(weights[atze_name(key) or key].reshape(value.shape))
-        self._model.eval()
-        self._file = file
-
-    def allocate(self, spec: TensorSpec) -> Buffer:
-        return Buffer(spec)
-
-    def close(self) -> None:
-        del self._model
+        super().__init__(model.eval(), file, threads)
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         (frame,) = (inputs[s.name].array for s in self._file.inputs if s.role == "frame")
         (answer,) = (outputs[s.name].array for s in self._file.outputs if s.role == "output")
-        model = self._model
+        model: Any = self._model
         clip = torch.from_numpy(frame).permute(3, 0, 1, 2)[None]
         (before,) = (inputs[s.name].array for s in self._file.inputs if s.state == CLOCK)
         (after,) = (outputs[s.name].array for s in self._file.outputs if s.state == CLOCK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import shlex
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from movinet_edge.benchmarks.native import NativeOptions
 from movinet_edge.benchmarks.native_job import NativeJob
 from movinet_edge.benchmarks.python_job import PythonJob
 from movinet_edge.benchmarks.record import Report
+from movinet_edge.benchmarks.reports import report
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput, CheckFailed
 
@@ -68,14 +68,8 @@ def bench_remote(
                     left = f"; {device.left[-1]} may be left on it" if device.left else ""
                     raise DeviceLost(f"{error}{left}") from None
                 say(f"{error}: once more")
-        return Report(
-            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            machine=facts.machine(device.name),
-            tools=outcome.tools,
-            seed=0,
-            measurements=(outcome.measurement,),
-            comparisons=(),
-        )
+        machine = facts.machine(device.name)
+        return report(machine, [outcome.measurement], tools=outcome.tools)
 
 
 def bench_all(

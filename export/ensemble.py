@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from movinet_edge.bundle import Plan, PlanStep
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.export.exporter import Contents, write_bundle
+from movinet_edge.export.exporter import Contents, check_options, write_bundle
 from movinet_edge.export.graph_files import ExportOptions, Progress
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def export_ensemble(
     if options.form == "clip":
         raise BadInput("a temporal ensemble streams; write it in the form fresh or carry")
     _refuse_unlike(checkpoints)
+    for checkpoint in checkpoints:
+        check_options(checkpoint, options)
     first, count = checkpoints[0], len(checkpoints)
     graphs = [f"model_{letter}" for letter in ascii_lowercase[:count]]
     contract = first.preprocessing

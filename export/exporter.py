@@ -85,6 +85,8 @@ def write_bundle(
 ) -> VerifyRecord | None:
     """Write a bundle to `out` (a directory, or a .zip); nothing is left behind on failure.
 
+    The options go together, and with the checkpoints (`check_options`).
+
     Unless told otherwise the bundle's parity is verified and the proof (``parity.json``,
     ``report.html``) written into it; a failed proof is written too, and returned.
 
@@ -92,10 +94,8 @@ def write_bundle(
         progress: told in a few words what is being done.
 
     Raises:
-        BadInput: as `export`.
+        BadInput: an `out` that cannot be written, or videos that cannot be calibrated on.
     """
-    for checkpoint in contents.checkpoints.values():
-        check_options(checkpoint, options)
     with atomic_output(out) as folder:
         _write(contents, folder, options, progress)
         progress("loading in a process apart")

@@ -37,6 +37,7 @@ from movinet_edge.export.profiles import PROFILES
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.arnet_cost import CostTable
+from movinet_edge.models.backbone import spell_out
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployClassifier, DeployMoViNet
 from movinet_edge.models.registry import deploy_parts
@@ -200,6 +201,8 @@ def _steps(
         body = part.body()
         if (integers or profile.integers) and isinstance(body, DeployMoViNet | DeployClassifier):
             body.fold(scales if integers else {})
+        elif profile.integers:
+            spell_out(body)
         side = size if part.side is None else (part.side, part.side)
         modules.append(StepModule(body, part, replace(config, frame_size=side)).eval())
     return modules

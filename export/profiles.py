@@ -41,7 +41,7 @@ class Checker:
 class Profile:
     """What a graph is rewritten to, and what is refused.
 
-    `integers`: the spelling of `deploy_body` for integers, exact in floats, without hard-swish,
+    `integers`: the spelling of deploy bodies for integers, exact in floats, without hard-swish,
     hard-sigmoid and average pooling. `separate`: what is emitted is a copy that nothing else uses.
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.movinet import ConvNorm, MoViNet
-from movinet_edge.streaming.fake_quant import Instrument
+from movinet_edge.streaming.instrument import Instrument
 from movinet_edge.streaming.layers import tick
 from movinet_edge.streaming.state import State
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from movinet_edge.bundle import Bundle
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
@@ -17,6 +21,7 @@ from movinet_edge.export.plans import make_plan
 from movinet_edge.models.arnet import ArNet
 from movinet_edge.models.arnet_cost import CostTable, read_costs, true_costs
 from movinet_edge.models.arnet_table import ArNetArch
+from movinet_edge.models.backbone_table import Backbone
 from movinet_edge.models.registry import default_preprocessing, deploy_parts
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.choice import decided
@@ -80,6 +85,10 @@ def test_options_that_do_not_go_together(
     everything = edited(arnet_bundle, tmp_path / "everything", deciding_nothing)
     video = tmp_path / "v.mp4"
     encode_video(video, clip(8, SIDE, SIDE), 1)
+    data = tmp_path / "data"
+    for name in ("one", "two"):
+        (data / name).mkdir(parents=True)
+        shutil.copy(video, data / name)
     assert "decides nothing; leave out --cost-bias" in refused(
         "run", everything, video, "--cost-bias", "1"
     )
@@ -89,10 +98,17 @@ def test_options_that_do_not_go_together(
     assert "the cost bias is a number, not nan" in refused(
         "run", arnet_bundle, video, "--cost-bias=nan"
     )
+    save_checkpoint(arnet, tmp_path / "c.safetensors")
+    for source in (arnet_bundle, tmp_path / "c.safetensors"):
+        assert "the cost bias is a number, not inf" in refused(
+            "evaluate", source, "--data", data, "--cost-bias=inf"
+        )
+        assert "unable to parse string as a number" in refused(
+            "evaluate", source, "--data", data, "--cost-bias", "much"
+        )
     assert "decides inside its PyTorch model" in refused(
         "run", arnet_bundle, video, "--cost-bias=1", "--backend=torch"
     )
-    save_checkpoint(arnet, tmp_path / "c.safetensors")
     costs = tmp_path / "costs.json"
     costs.write_text('{"unit": "ms", "networks": {"policy": 1}}')
     assert "the cost table has no nano@48" in refused(
@@ -103,6 +119,22 @@ def test_options_that_do_not_go_together(
         export(Checkpoint(arnet.model, small), tmp_path / "o", ExportOptions(("onnx",)))
     with pytest.raises(BadInput, match="is a baseline to compare with and has no plan"):
         export(checkpoint(decides="random"), tmp_path / "o", ExportOptions(("onnx",)))
+
+
+def test_weights_of_other_backbones(arnet: Checkpoint, tmp_path: Path, refused: Refused) -> None:
+    """A checkpoint, and a recipe, that say another set than what the weights are of."""
+    other = {"backbones": (tiny().backbones[0], Backbone(name="phone-s", side=32))}
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(Checkpoint(arnet.model, arnet.preprocessing), path)
+    with safe_open(path, "pt") as file:
+        ((key, record),) = file.metadata().items()
+    said = json.loads(record)
+    said["architecture"] |= json.loads(tiny(**other).model_dump_json())
+    save_file(load_file(path), path, {key: json.dumps(said)})
+    sentence = refused("export", path, "--out", tmp_path / "o")
+    assert "does not hold a arnet-custom" in sentence
+    assert "backbones.1.net." in sentence
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_cost_table_is_in_the_plan(arnet: Checkpoint) -> None:

@@ -32,6 +32,7 @@ from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
 from movinet_edge.train.trainer import Trainer, TrainOptions
 from movinet_edge.train.transfer import starting_point
 from tests.bundles import clip
+from tests.commands import Refused
 from tests.test_arnet import SIDE, tiny
 
 LABELS = ["a", "b"]
@@ -274,6 +275,16 @@ def test_frames_all_over_the_video(data: Path, tmp_path: Path) -> None:
         record = begun.run(lambda _: None)
         assert record is not None
         assert (record.protocol, record.frames) == (protocol, frames)
+
+
+def test_a_cost_table_that_lacks_an_action(data: Path, tmp_path: Path, refused: Refused) -> None:
+    start = saved(tiny(classes=2, rate=5.0), tmp_path / "c.safetensors")
+    table = tmp_path / "ms.json"
+    table.write_text('{"unit": "ms", "networks": {"policy": 1, "nano@48": 9}}')
+    words = ["--init", start, "--data", data, "--out", tmp_path / "run", "--device", "cpu"]
+    sentence = refused("train", *words, "--set", f"costs={table}")
+    assert "the cost table has no nano@32; it needs policy, nano@48, nano@32" in sentence
+    assert not (tmp_path / "run").exists()
 
 
 def test_parts_that_do_not_fit(tmp_path: Path) -> None:

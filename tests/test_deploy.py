@@ -8,8 +8,9 @@ from torch import Tensor
 
 from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModule
 from movinet_edge.models.movinet import MoViNet
+from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_table import published_arch
-from movinet_edge.models.registry import deploy_body, seeded_model
+from movinet_edge.models.registry import seeded_model
 from movinet_edge.streaming.deploy import NEW, FormName, Layout, tensor_name
 from movinet_edge.streaming.spec import describe
 from tests.bundles import MOVINETS, lone
@@ -60,7 +61,10 @@ def step_module(
 ) -> StepModule:
     states = describe(model, side).states if form != "clip" else ()
     config = StepConfig(form, layout, side, frames, model.arch.causal)
-    return StepModule(deploy_body(model, side, integers), lone(states), config).eval()
+    body = DeployMoViNet(model, side)
+    if integers:
+        body.fold({})
+    return StepModule(body, lone(states), config).eval()
 
 
 @pytest.mark.parametrize("changes", SPELLINGS, ids=str)
@@ -89,7 +93,7 @@ def test_the_spelling_for_integers_is_exact(changes: dict[str, object], equalise
     x = torch.rand(1, 4, 3, *side, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         expected = model(x)[0][0]
-        body = deploy_body(model, side)
+        body = DeployMoViNet(model, side)
         rng = torch.Generator().manual_seed(0)
         sites = {n: s for n, s in body.sites().items() if equalised and n != "stem"}
         scales = {n: 3 + 20 * torch.rand(len(s.bias), generator=rng) for n, s in sites.items()}

@@ -25,13 +25,10 @@ from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.deploy import Activation
-from movinet_edge.streaming.fake_quant import (
-    FakeQuant,
-    Instrument,
-    fake_int8,
-)
+from movinet_edge.streaming.fake_quant import FakeQuant, fake_int8
 from movinet_edge.streaming.spec import describe
 from tests.bundles import lone
+from tests.simulated import calibrated
 
 SIDE = 32
 SIZE = (SIDE, SIDE)
@@ -55,15 +52,6 @@ def seeded() -> MoViNet:
 @pytest.fixture
 def model(seeded: MoViNet) -> MoViNet:
     return copy.deepcopy(seeded)
-
-
-def calibrated(model: MoViNet, clip: Tensor) -> Instrument:
-    instrument = attach(model)
-    instrument.watch("all")
-    with torch.no_grad():
-        model(clip)
-    instrument.watch("none")
-    return instrument
 
 
 def snr(expected: Tensor, got: Tensor) -> float:

@@ -19,7 +19,7 @@ from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModul
 from movinet_edge.export.to_onnx import to_onnx
 from movinet_edge.models.movinet_deploy import DeployMoViNet
 from movinet_edge.models.movinet_table import published_arch
-from movinet_edge.models.registry import deploy_body, seeded_model
+from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime.ort import session_options
 from movinet_edge.streaming.deploy import NEW, FormName, StateSpec
@@ -38,8 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     @cache
     def make(form: FormName = "fresh", fold: bool = False, **changes: object) -> Path:
         model = seeded_model(published_arch("a0", True, **changes))
-        body = deploy_body(model, SIDE)
-        assert isinstance(body, DeployMoViNet)
+        body = DeployMoViNet(model, SIDE)
         if fold:
             body.fold({})
         path = tmp_path_factory.mktemp("onnx") / "step.onnx"

@@ -32,7 +32,7 @@ from movinet_edge.export.profiles import PROFILES, refuse
 from movinet_edge.export.step_module import FRAME, StepConfig, StepModule
 from movinet_edge.export.verify_record import VerifyRecord
 from movinet_edge.models.movinet_table import published_arch
-from movinet_edge.models.registry import MODELS, default_preprocessing, deploy_body, seeded_model
+from movinet_edge.models.registry import MODELS, default_preprocessing, deploy_parts, seeded_model
 from movinet_edge.streaming.spec import describe
 from tests.bundles import edited, lone
 from tests.commands import Command, Refused
@@ -215,7 +215,8 @@ def test_copies_are_exact() -> None:
     size = (SIDE, SIDE)
     states = describe(checkpoint.model, size).states
     config = StepConfig("fresh", "NHWC", size)
-    body = deploy_body(checkpoint.model, size)
+    (part,) = deploy_parts(checkpoint.model, size)
+    body = part.body()
     plain = StepModule(body, lone(states), config).eval()
     copied = StepModule(body, lone(states), replace(config, separate=True)).eval()
     inputs = plain.sample() | {FRAME: torch.rand(1, SIDE, SIDE, 3)}

@@ -28,7 +28,6 @@ from movinet_edge.models.slowfast import SlowFast
 from movinet_edge.models.slowfast_table import slowfast_arch
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
-from movinet_edge.streaming.fake_quant import Instrument
 from movinet_edge.streaming.layers import StackedConv
 from movinet_edge.streaming.spec import module_macs
 from movinet_edge.streaming.state import State
@@ -37,6 +36,7 @@ from movinet_edge.train.recipe import make_recipe
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.trainer import Trainer, TrainOptions
 from tests.bundles import clip, logits_of
+from tests.simulated import calibrated
 from tests.videos import encode_video
 
 SIDE = 32
@@ -59,15 +59,6 @@ def checkpoint(**changes: object) -> Checkpoint:
 def frames(count: int = 16, seed: int = 0) -> Tensor:
     video = moving_pattern(count, SIDE, SIDE, seed)
     return torch.from_numpy(video.copy()).permute(0, 3, 1, 2)[None].float() / 255
-
-
-def calibrated(model: SlowFast, x: Tensor) -> Instrument:
-    instrument = simulated(model)
-    instrument.watch("all")
-    with torch.no_grad():
-        model(x)
-    instrument.watch("none")
-    return instrument
 
 
 def test_detaching_leaves_the_model_as_it_was() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from movinet_edge.bundle import ModelFile, TensorSpec
 from movinet_edge.checkpoints.native import load_checkpoint
@@ -19,21 +20,27 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-class TorchEngine:
-    """Runs a checkpoint eagerly. Its state tensors carry the model's own names and shapes."""
+class EagerEngine:
+    """What runs a model in PyTorch has in common: buffers are arrays, and weights go with it."""
 
-    def __init__(self, path: Path, file: ModelFile, threads: int):
-        self._threads = threads
-        self.version = torch.__version__
-        model = load_checkpoint(path).model
-        self._model = model.as_stream() if any(s.state for s in file.inputs) else model
-        self._file = file
+    def __init__(self, model: nn.Module, file: ModelFile, threads: int):
+        self._model, self._file, self._threads = model, file, threads
 
     def allocate(self, spec: TensorSpec) -> Buffer:
         return Buffer(spec)
 
     def close(self) -> None:
         del self._model
+
+
+class TorchEngine(EagerEngine):
+    """Runs a checkpoint eagerly. Its state tensors carry the model's own names and shapes."""
+
+    def __init__(self, path: Path, file: ModelFile, threads: int):
+        self.version = torch.__version__
+        model = load_checkpoint(path).model
+        streams = any(s.state for s in file.inputs)
+        super().__init__(model.as_stream() if streams else model, file, threads)
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
         tensors = {name: torch.from_numpy(buffer.array) for name, buffer in inputs.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import StrEnum
@@ -273,6 +272,7 @@ def _open_checkpoint(
 
     from movinet_edge.checkpoints.importer import read_checkpoint
     from movinet_edge.models.arnet import ArNet
+    from movinet_edge.runtime.choice import finite_bias
     from movinet_edge.train.adaptive_eval import torch_predictor
 
     if threads is not None:
@@ -288,11 +288,8 @@ def _open_checkpoint(
         bool(cost_bias) and not decides,
         f"{model.arch.name} decides nothing; leave out --cost-bias",
     )
-    _refuse(
-        not math.isfinite(cost_bias),
-        f"the cost bias is a number, not {cost_bias}; 0 leaves decisions alone",
-    )
-    predictor = torch_predictor(model, size, protocol, device, cost_bias=cost_bias)
+    bias = finite_bias(cost_bias)
+    predictor = torch_predictor(model, size, protocol, device, cost_bias=bias)
     return predictor, contract, checkpoint.labels
 
 

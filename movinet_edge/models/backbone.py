@@ -210,6 +210,14 @@ def _block(row: BlockRow, table: BackboneTable, geometry: Geometry) -> nn.Module
     return Residual(row, geometry)
 
 
+def spell_out(module: nn.Module) -> None:
+    """Hard-swish as sums and products, for accelerators that have no operator of that name."""
+    for part in module.modules():
+        for name in ("act", "hidden_act"):
+            if getattr(part, name, None) == "hard_swish":
+                setattr(part, name, "hard_swish_plain")
+
+
 def folded(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode with every batch norm in the convolution before it."""
     module = copy.deepcopy(module).eval()

@@ -89,42 +89,25 @@ def _resnet(kind: Kind, counts: Iterable[int]) -> BackboneTable:
     return BackboneTable(64, 7, "relu", tuple(stages), pool=True)
 
 
-# Expansion, channels, blocks, stride.
-MOBILENET_V2 = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-
-
-# Of stride 16 instead of 32, for images of few pixels; four blocks.
-NANO = ((1, 8, 1, 1), (4, 16, 1, 2), (4, 24, 1, 2), (4, 32, 1, 2))
-
-
-def _mobilenet_v2(
-    width: float = 1.0,
-    head: int = 1280,
-    stem: int = 32,
-    table: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2,
-) -> BackboneTable:
-    stem = inputs = make_divisible(stem * width)
-    stages = []
-    for expansion, channels, count, stride in table:
-        outputs, rows = make_divisible(channels * width), []
-        for index in range(count):
-            step = stride if index == 0 else 1
-            rows.append(BlockRow("inverted", inputs, expansion * inputs, outputs, 3, step, "relu6"))
-            inputs = outputs
-        stages.append(tuple(rows))
-    return BackboneTable(stem, 3, "relu6", tuple(stages), head)
-
-
 # Expansion, channels, blocks, kernel, stride.
-EFFICIENTNET = (
+InvertedRow = tuple[int, int, int, int, int]
+MOBILENET_V2: tuple[InvertedRow, ...] = (
+    (1, 16, 1, 3, 1),
+    (6, 24, 2, 3, 2),
+    (6, 32, 3, 3, 2),
+    (6, 64, 4, 3, 2),
+    (6, 96, 3, 3, 1),
+    (6, 160, 3, 3, 2),
+    (6, 320, 1, 3, 1),
+)
+# Of stride 16 instead of 32, for images of few pixels; four blocks.
+NANO: tuple[InvertedRow, ...] = (
+    (1, 8, 1, 3, 1),
+    (4, 16, 1, 3, 2),
+    (4, 24, 1, 3, 2),
+    (4, 32, 1, 3, 2),
+)
+EFFICIENTNET: tuple[InvertedRow, ...] = (
     (1, 16, 1, 3, 1),
     (6, 24, 2, 3, 2),
     (6, 40, 2, 5, 2),
@@ -135,24 +118,40 @@ EFFICIENTNET = (
 )
 
 
-def _efficientnet(width: float, depth: float, nominal: int, gmacs: float) -> BackboneTable:
-    stem = inputs = make_divisible(32 * width)
+def _inverted(
+    rows: Iterable[InvertedRow], inputs: int, width: float, depth: float, act: str, squeezes: bool
+) -> tuple[tuple[BlockRow, ...], ...]:
+    """Stages of inverted bottlenecks behind `inputs` channels, wider and deeper by factors."""
     stages = []
-    for expansion, channels, count, kernel, stride in EFFICIENTNET:
-        outputs, rows = make_divisible(channels * width), []
+    for expansion, channels, count, kernel, stride in rows:
+        outputs, blocks = make_divisible(channels * width), []
         for index in range(math.ceil(count * depth)):
-            step = stride if index == 0 else 1
-            inner, squeeze = expansion * inputs, max(1, inputs // 4)
-            rows.append(
-                BlockRow("inverted", inputs, inner, outputs, kernel, step, "swish", squeeze)
-            )
+            step, squeeze = stride if index == 0 else 1, max(1, inputs // 4) if squeezes else 0
+            inner = expansion * inputs
+            blocks.append(BlockRow("inverted", inputs, inner, outputs, kernel, step, act, squeeze))
             inputs = outputs
-        stages.append(tuple(rows))
+        stages.append(tuple(blocks))
+    return tuple(stages)
+
+
+def _mobilenet_v2(
+    width: float = 1.0,
+    head: int = 1280,
+    stem: int = 32,
+    rows: tuple[InvertedRow, ...] = MOBILENET_V2,
+) -> BackboneTable:
+    stem = make_divisible(stem * width)
+    stages = _inverted(rows, stem, width, 1, "relu6", squeezes=False)
+    return BackboneTable(stem, 3, "relu6", stages, head)
+
+
+def _efficientnet(width: float, depth: float, nominal: int, gmacs: float) -> BackboneTable:
+    stem = make_divisible(32 * width)
     return BackboneTable(
         stem,
         3,
         "swish",
-        tuple(stages),
+        _inverted(EFFICIENTNET, stem, width, depth, "swish", squeezes=True),
         head=make_divisible(1280 * width),
         head_act="swish",
         eps=1e-3,

@@ -19,12 +19,11 @@ from movinet_edge.streaming.fake_quant import (
     ActivationQuant,
     DynamicQuant,
     FakeQuant,
-    Instrument,
     PoolQuant,
-    Site,
     Switch,
     WeightQuant,
 )
+from movinet_edge.streaming.instrument import Instrument, Site
 from movinet_edge.streaming.layers import DepthwiseConv, SameConv
 
 

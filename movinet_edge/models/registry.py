@@ -30,7 +30,7 @@ from movinet_edge.models.slowfast_deploy import clip_part, step_parts
 from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_arch
 from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
 from movinet_edge.streaming.deploy import Part
-from movinet_edge.streaming.fake_quant import Instrument
+from movinet_edge.streaming.instrument import Instrument
 from movinet_edge.streaming.spec import describe, module_macs
 
 
@@ -161,16 +161,6 @@ def simulated(model: VideoModel) -> Instrument:
         ValueError: it has quantisers already.
     """
     return FAMILIES[model.arch.family].simulate(model)
-
-
-def deploy_body(
-    model: MoViNet, frame_size: tuple[int, int], integers: bool = False
-) -> DeployMoViNet:
-    """A MoViNet's deploy form, spelt for floats or `integers`; see `DeployMoViNet.fold`."""
-    body = DeployMoViNet(model, frame_size)
-    if integers:
-        body.fold({})
-    return body.eval()
 
 
 def default_preprocessing(arch: ModelArch) -> Preprocessing:

@@ -18,13 +18,8 @@ from torch import nn
 from movinet_edge.errors import BadInput
 from movinet_edge.models.slowfast import Block, Lateral, PathwayNet, SlowFast, Stage, Stem
 from movinet_edge.models.slowfast_table import STAGES
-from movinet_edge.streaming.fake_quant import (
-    DynamicQuant,
-    FakeQuant,
-    Instrument,
-    Switch,
-    WeightQuant,
-)
+from movinet_edge.streaming.fake_quant import DynamicQuant, FakeQuant, Switch, WeightQuant
+from movinet_edge.streaming.instrument import Instrument
 from movinet_edge.streaming.layers import StackedConv
 
 Part = Stem | Lateral | Block

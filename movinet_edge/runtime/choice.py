@@ -26,11 +26,9 @@ class Chooser:
     """
 
     def __init__(self, choice: Choice, cost_bias: float = 0.0, sample: int | None = None):
-        if not math.isfinite(cost_bias):
-            raise BadInput(f"the cost bias is a number, not {cost_bias}; 0 leaves decisions alone")
         self.choice, self._seed = choice, sample
         costs = [action.cost for action in choice.actions]
-        self._bias = np.float32(cost_bias) * np.array(costs, np.float32)
+        self._bias = np.float32(finite_bias(cost_bias)) * np.array(costs, np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -79,3 +77,14 @@ def decided(actions: Sequence[int], skips: Sequence[int]) -> list[bool]:
         found.append(waiting == 0)
         waiting = max((waiting or skips[action]) - 1, 0)
     return found
+
+
+def finite_bias(bias: float) -> float:
+    """The cost bias itself.
+
+    Raises:
+        BadInput: it is no number.
+    """
+    if not math.isfinite(bias):
+        raise BadInput(f"the cost bias is a number, not {bias}; 0 leaves decisions alone")
+    return bias

@@ -10,6 +10,7 @@ from torch import Tensor
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "hard_swish": F.hardswish,  # x * relu6(x + 3) / 6
+    "hard_swish_plain": lambda x: x * (F.relu6(x + 3) * (1 / 6)),  # where there is no operator
     "relu6": F.relu6,
     "relu": F.relu,
 }

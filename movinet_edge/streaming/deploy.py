@@ -151,6 +151,8 @@ class Io(ABC):
 
     def spatial_mean(self, x: Tensor) -> Tensor:
         """[frames, C, H, W] -> [frames, C]."""
+        if x.shape[2:] == (1, 1):  # converters make other operators of the mean of one value
+            return to_nhwc(x).flatten(1)
         return to_nhwc(x).mean((1, 2)) if self.layout == "NHWC" else x.mean((2, 3))
 
     @abstractmethod

@@ -9,8 +9,8 @@ stopped, and clips do not depend on the number of workers or processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -28,28 +28,18 @@ from movinet_edge.data.cache import FrameCache
 from movinet_edge.data.clips import Batch, BrokenReport, TrainClips
 from movinet_edge.data.listing import VideoSet
 from movinet_edge.errors import BadInput
-from movinet_edge.models.arch import VideoModel
-from movinet_edge.models.registry import simulated
-from movinet_edge.streaming.fake_quant import Instrument
 from movinet_edge.streaming.state import State
 from movinet_edge.train.adaptive import adaptive
 from movinet_edge.train.batches import Batches, fingerprint
-from movinet_edge.train.evaluate import EvalOptions, EvalRecord, evaluate_model
-from movinet_edge.train.optim import (
-    averaged,
-    freeze,
-    make_optimizer,
-    make_schedule,
-    train_mode,
-)
+from movinet_edge.train.evaluate import EvalRecord
+from movinet_edge.train.optim import averaged, freeze, make_optimizer, make_schedule, train_mode
 from movinet_edge.train.parallel import World, synchronise_norms
-from movinet_edge.train.protocols import EvalProtocol
 from movinet_edge.train.recipe import Recipe
+from movinet_edge.train.rounding import Rounding
 from movinet_edge.train.run_folder import BEST, EPOCHS, LAST, STEPS, RunFolder
 from movinet_edge.train.subclips import clip_backward
 from movinet_edge.train.transfer import starting_point
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from movinet_edge.train.validation import AUTOCAST, validate
 
 
 @dataclass(frozen=True)
@@ -153,9 +143,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
         self.step, self.epochs_done, self.best = 0, 0, -1.0
         # Last: the averaged weights are a copy of the bare model.
-        self.int8 = self._instrument(self.bare) if recipe.qat else None
-        if self.int8 is not None:
-            self.int8.penalise(recipe.range_penalty > 0)
+        self.int8 = Rounding(self.bare, recipe, self.world) if recipe.qat else None
 
     @property
     def bare(self) -> nn.Module:
@@ -169,7 +157,8 @@ class Trainer:
             BadInput: all videos are broken, the disk is full, or the loss is no longer finite.
         """
         record = None
-        self._calibrate()
+        if self.int8 is not None:
+            self.int8.calibrate(self._observe)
         for epoch in range(self.epochs_done, self.recipe.epochs):
             tell = partial(self._tell, progress, epoch)
             self._epoch(epoch, tell)
@@ -226,7 +215,8 @@ class Trainer:
         # All or none: the others would wait for this process's gradients.
         if not world.smallest(len(batch.frames)):
             return None
-        self._simulate()
+        if self.int8 is not None:
+            self.int8.begin(self.step)
         clip = self.augment(batch, world.device)
         if recipe.channels_last:
             flat = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -244,29 +234,11 @@ class Trainer:
             self._penalty if recipe.range_penalty or self.adaptive else None,
             recipe.class_weight if self.adaptive else 1.0,
         )
-        if self.int8 is not None and world.size > 1:
-            self.int8.synchronise()
+        if self.int8 is not None:
+            self.int8.share()
         loss = self._update(mean)
         self.schedule.step()
         return loss
-
-    def _simulate(self) -> None:
-        """Whether the step to come runs in simulated int8, a function of its number alone."""
-        if self.int8 is None:
-            return
-        self.int8.watch("average")
-        self.int8.quantise(None if self.step >= self.recipe.qat_after else [])
-
-    def _calibrate(self) -> None:
-        """The first ranges, from the first batches, unless a run that is resumed has some."""
-        int8, recipe = self.int8, self.recipe
-        if int8 is None or int8.seen:
-            return
-        int8.watch("all")
-        self._observe()
-        if recipe.spread and int8.sites:
-            int8.even(recipe.spread)
-            self._observe()
 
     @torch.no_grad()
     def _observe(self) -> None:
@@ -285,16 +257,15 @@ class Trainer:
             self._seed(number)
             if len(batch.frames):
                 self.bare(self.augment(batch, self.world.device))
-        if self.world.size > 1:
-            self.int8.synchronise()
-        if not self.int8.seen:
+        self.int8.share()
+        if not self.int8.instrument.seen:
             self.broken.check(presented)
 
     def _penalty(self, state: State) -> Tensor:
         if self.adaptive is not None:
             return self.adaptive.loss(state)
         assert self.int8 is not None
-        return self.recipe.range_penalty * self.int8.penalty(self.recipe.spread)
+        return self.int8.penalty()
 
     def _update(self, mean: Tensor) -> float:
         self.scaler.unscale_(self.optimizer)
@@ -314,9 +285,7 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         dtype = AUTOCAST.get(self.recipe.precision)
-        if dtype is None:
-            return nullcontext()
-        return torch.autocast(self.world.device.type, dtype=dtype)
+        return torch.autocast(self.world.device.type, dtype, enabled=dtype is not None)
 
     def _no_sync(self) -> AbstractContextManager[object]:
         model = self.model
@@ -368,45 +337,8 @@ class Trainer:
         if self.val is None:
             return None
         model = checkpoint.model.to(self.world.device)
-        with self._quantised(model):
-            return evaluate_model(
-                model,
-                checkpoint.preprocessing,
-                self.val,
-                self._protocol(checkpoint.arch.causal),
-                device=self.world.device,
-                amp=AUTOCAST.get(self.recipe.precision),
-                options=EvalOptions(workers=self.options.workers, memory=False),
-            )
-
-    def _protocol(self, causal: bool) -> EvalProtocol:
-        """How validation sees a video: as training does, but all of it or the middle."""
-        if self.recipe.sampling == "uniform":
-            return EvalProtocol("uniform", self.recipe.frames)
-        return EvalProtocol("stream") if causal else EvalProtocol("clip", self.recipe.frames)
-
-    def _instrument(self, model: nn.Module) -> Instrument:
-        """Simulated int8 in a model.
-
-        Raises:
-            BadInput: it has parts that static int8 lacks.
-        """
-        assert isinstance(model, VideoModel)
-        return simulated(model)
-
-    @contextmanager
-    def _quantised(self, model: nn.Module) -> Iterator[None]:
-        """`model` rounds as the one in training; afterwards it is as before."""
-        if self.int8 is None:
-            yield
-            return
-        instrument = self._instrument(model)
-        instrument.load_state_dict(self.int8.state_dict())
-        instrument.quantise()
-        try:
-            yield
-        finally:
-            instrument.detach()
+        with self.int8.lent(model) if self.int8 is not None else nullcontext():
+            return validate(checkpoint, self.val, self.recipe, self.options.workers)
 
     def _save_state(self) -> None:
         if not self.world.leads:
@@ -451,7 +383,7 @@ class Trainer:
         parts = {"model": self.bare, "optimizer": self.optimizer}
         parts |= {"schedule": self.schedule, "scaler": self.scaler}
         if self.int8 is not None:
-            parts["int8"] = self.int8
+            parts["int8"] = self.int8.instrument
         return parts if self.ema is None else parts | {"ema": self.ema}
 
 
