@@ -141,6 +141,20 @@ def test_maps_and_rows_are_the_same_anchors() -> None:
         assert full[1, 2, end - start - 1, start] == rows[1, 2, row]
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_half_precision_has_full_probabilities(kernel: int) -> None:
+    torch.manual_seed(0)
+    model = GTad(gtad_arch("activitynet", features=16, snippets=20, durations=20, kernel=kernel))
+    x = random(2, 16, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(x)
+    sum(part.sum() for part in half).backward()  # type: ignore[union-attr]
+    for ours, theirs in zip(half, model(x), strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, atol=0.01, rtol=0)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"snippets": 10, "durations": 11}, {"kernel": 2}, {"features": 6}, {"snippets": 2}],

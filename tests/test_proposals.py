@@ -87,3 +87,11 @@ def test_each_proposal_once_for_each_of_the_best_classes() -> None:
     assert found.times.tolist() == [*times.tolist(), *times.tolist()]
     np.testing.assert_allclose(found.scores, [0.4, 0.2, 0.3, 0.15])
     assert len(labelled(times, np.array([0.5, 0.25]), np.array([1.0]))) == 2
+
+
+def test_nothing_may_be_found() -> None:
+    anchors, curve = Anchors(20, 3), np.zeros(20)  # nothing so short leads from first to last
+    scores = np.ones(len(anchors))
+    segments, values = propose(anchors, scores, scores, curve, curve)
+    found = labelled(*thinned(segments, values), np.array([0.3, 0.7]))
+    assert (found.times.shape, found.labels.shape, found.scores.shape) == ((0, 2), (0,), (0,))

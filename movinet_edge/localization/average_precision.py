@@ -12,8 +12,8 @@ from movinet_edge.localization.segments import Segments, overlap
 ACTIVITYNET_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 THUMOS_THRESHOLDS = tuple(np.linspace(0.3, 0.7, 5).tolist())
 
-# Of each video that has some: rows in the concatenation of a class's segments, and times.
-Index = dict[str, tuple[np.ndarray, np.ndarray]]
+# Times and scores of one class in each video.
+ByVideo = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -49,44 +49,41 @@ def average_precision(
     Raises:
         ValueError: the truth is empty.
     """
-    classes = sorted({int(label) for segments in truth.values() for label in segments.labels})
-    if not classes:
+    actions, answers = _by_class(truth), _by_class(found)
+    if not actions:
         raise ValueError("nothing is annotated")
-    limits = np.array(thresholds, np.float64)
-    per_class = [_of_class(truth, found, label, limits) for label in classes]
+    classes, limits = sorted(actions), np.array(thresholds, np.float64)
+    per_class = [_of_class(actions[label], answers.get(label, {}), limits) for label in classes]
     return Precision(tuple(limits.tolist()), tuple(classes), np.stack(per_class, 1))
 
 
-def _of_class(
-    truth: Mapping[str, Segments], found: Mapping[str, Segments], label: int, limits: np.ndarray
-) -> np.ndarray:
-    """AP at all thresholds, [thresholds]."""
-    actions, count = _index(truth, label)
-    answers, total = _index(found, label)
-    if not total:
-        return np.zeros(len(limits))
-    scores = np.concatenate([s.scores[s.labels == label] for s in found.values()])
-    order = np.argsort(-scores, kind="stable")
-    rank = np.empty(total, np.int64)
-    rank[order] = np.arange(total)
-    hits = np.zeros((len(limits), total), bool)
-    for video, (rows, times) in answers.items():
-        if video in actions:
-            sorted_rows = np.argsort(rank[rows])
-            hit = _matched(overlap(times[sorted_rows], actions[video][1]), limits)
-            hits[:, rank[rows[sorted_rows]]] = hit
-    return _interpolated(hits, count)
-
-
-def _index(videos: Mapping[str, Segments], label: int) -> tuple[Index, int]:
-    """Of the videos that have segments of a class, and how many these are in all."""
-    index, total = Index(), 0
+def _by_class(videos: Mapping[str, Segments]) -> dict[int, ByVideo]:
+    """The segments of each class in the videos that have some."""
+    classes: dict[int, ByVideo] = {}
     for name, segments in videos.items():
-        times = segments.times[segments.labels == label]
-        if len(times):
-            index[name] = (np.arange(total, total + len(times)), times)
-            total += len(times)
-    return index, total
+        for label in np.unique(segments.labels).tolist():
+            own = segments.labels == label
+            scores = segments.scores[own] if len(segments.scores) else segments.scores
+            classes.setdefault(label, {})[name] = segments.times[own], scores
+    return classes
+
+
+def _of_class(actions: ByVideo, answers: ByVideo, limits: np.ndarray) -> np.ndarray:
+    """AP at all thresholds, [thresholds]."""
+    if not answers:
+        return np.zeros(len(limits))
+    scores = np.concatenate([scores for _, scores in answers.values()])
+    rank = np.empty(len(scores), np.int64)
+    rank[np.argsort(-scores, kind="stable")] = np.arange(len(scores))
+    hits = np.zeros((len(limits), len(scores)), bool)
+    first = 0
+    for video, (times, own) in answers.items():
+        ranks = rank[first : first + len(own)]
+        first += len(own)
+        if video in actions:
+            order = np.argsort(ranks)
+            hits[:, ranks[order]] = _matched(overlap(times[order], actions[video][0]), limits)
+    return _interpolated(hits, sum(len(times) for times, _ in actions.values()))
 
 
 def _matched(shared: np.ndarray, limits: np.ndarray) -> np.ndarray:

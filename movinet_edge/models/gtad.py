@@ -51,6 +51,11 @@ def as_rows(values: Tensor, anchors: Anchors) -> Tensor:
     return values.flatten(2)[..., torch.from_numpy(anchors.places).to(values.device)]
 
 
+def _probability(logits: Tensor) -> Tensor:
+    """Never in half precision: losses take logarithms of what is left to 1."""
+    return torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+
+
 class Boundary(nn.Module):
     """Places [B, C, T] -> the probability of a boundary at each, [B, T]."""
 
@@ -59,7 +64,7 @@ class Boundary(nn.Module):
         self.graph, self.answer = GraphConv(), nn.Conv1d(CHANNELS, 1, 1)
 
     def forward(self, x: Tensor, find: Nearest = nearest) -> Tensor:
-        return torch.sigmoid(self.answer(self.graph(x, find)))[:, 0]
+        return _probability(self.answer(self.graph(x, find)))[:, 0]
 
 
 class Localize(nn.Module):
@@ -84,12 +89,12 @@ class Localize(nn.Module):
         if not self.mixes:
             for conv in (self.first, self.second):
                 x = F.relu(F.linear(x, conv.weight.flatten(1), conv.bias))
-            return torch.sigmoid(self.answer(x))
+            return _probability(self.answer(x))
         x = x.transpose(1, 2)
         x = as_map(x[..., :-1], anchors, x[..., -1])
         for conv in (self.first, self.second):
             x = F.relu(conv(x))
-        return torch.sigmoid(self.answer(as_rows(x, anchors).transpose(1, 2)))
+        return _probability(self.answer(as_rows(x, anchors).transpose(1, 2)))
 
 
 class GTad(nn.Module):
