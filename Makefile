@@ -50,7 +50,7 @@ test-android: $(VENV)/.dev
 	$(PYTEST) -m android
 
 # What the core's tests read, kept for `mvn verify` in android_demo.
-android-fixtures: $(VENV)/.base
+android-fixtures: $(VENV)/.dev
 	$(BIN)/python -m tests.android_fixtures android_demo/build/fixtures
 
 lint: $(VENV)/.dev
