@@ -1,8 +1,9 @@
 """What the Kotlin core is tested on: small bundles, and what the Python runtime answers on them.
 
 ``python -m tests.android_fixtures FOLDER`` writes a folder per bundle, ``<name>/bundle``, beside it
-an ``.npz`` per backend with the answers to its golden stream, ``answers.json`` that lists them, and
-the frames of `android_frames`. What is there already is kept.
+an ``.npz`` per backend with the answers to its golden stream, ``answers.json`` that lists them, the
+frames of `android_frames`, and where the real data is at hand the clips of `android_clips`. What is
+there already is kept.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_m
 from movinet_edge.models.slowfast_table import slowfast_arch
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import BACKENDS, Backend
+from tests.android_clips import write_clips
 from tests.android_frames import write_frames
-from tests.conftest import seeded_checkpoint
+from tests.conftest import SHARED, seeded_checkpoint
 from tests.ensembles import member
 from tests.test_arnet_export import checkpoint as arnet
 
@@ -110,6 +112,8 @@ def main(folder: Path) -> None:
                     print(f"{answers.path}", flush=True)
         written += [described(name, path) for path in sorted(target.glob("*.npz"))]
     write_frames(folder / "frames")
+    if SHARED.exists():
+        write_clips(folder / "clips", SHARED)
     (folder / ANSWERS).write_text(json.dumps([asdict(a) for a in written], indent=1))
 
 

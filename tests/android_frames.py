@@ -89,7 +89,7 @@ def planes(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def rgb(case: Case, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """RGB [H, W, 3] uint8, from the definition; each chroma value is for a square of four pixels."""
+    """RGB [H, W, 3] uint8 by the definition; each chroma value is for a square of four pixels."""
     red, blue = WEIGHTS[case.matrix]
     green = 1 - red - blue
 
@@ -140,7 +140,7 @@ def packed(case: Case, y: np.ndarray, u: np.ndarray, v: np.ndarray) -> dict[str,
 
 
 def write_frames(folder: Path) -> None:
-    """Write ``cases.json`` and, numbered, an ``.npz`` per case with ``y``, ``u``, ``v``, ``seen``."""
+    """Write ``cases.json`` and a numbered ``.npz`` per case: ``y``, ``u``, ``v`` and ``seen``."""
     if folder.exists():
         return
     with new_folder(folder) as work:

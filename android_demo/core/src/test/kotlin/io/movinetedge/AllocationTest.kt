@@ -3,12 +3,18 @@ package io.movinetedge
 import com.sun.management.ThreadMXBean
 import io.movinetedge.bundle.Bundle
 import io.movinetedge.bundle.ModelFile
+import io.movinetedge.bundle.Preprocessing
+import io.movinetedge.bundle.Role
+import io.movinetedge.bundle.TensorSpec
 import io.movinetedge.check.readGolden
 import io.movinetedge.engine.Binding
 import io.movinetedge.engine.Buffers
 import io.movinetedge.engine.Engine
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.EngineOptions
+import io.movinetedge.engine.TensorBuffer
+import io.movinetedge.preprocess.Fitter
+import io.movinetedge.preprocess.FrameInput
 import io.movinetedge.preprocess.Plane
 import io.movinetedge.preprocess.YuvFrame
 import io.movinetedge.runtime.Stream
@@ -22,6 +28,9 @@ import java.nio.ByteBuffer
 import java.util.function.LongSupplier
 
 private const val STEPS = 96 // of every kind of plan here several rounds
+
+// The JVM itself allocates now and then, as when it takes compiled code back; a step of ours would always.
+private const val ROUNDS = 3
 
 /** A step allocates nothing beside what the engine's own library does, by the JVM's own counter. */
 class AllocationTest {
@@ -48,15 +57,17 @@ class AllocationTest {
                     }
                 }
                 run() // every assignment of buffers comes up, every decision is taken
-                stream.reset()
-                counting.bytes = 0
-                val before = allocated()
-                run()
-                val all = allocated() - before
-                val own = all - counting.bytes
+                val own =
+                    List(ROUNDS) {
+                        stream.reset()
+                        counting.bytes = 0
+                        val before = allocated()
+                        run()
+                        allocated() - before - counting.bytes
+                    }
                 println("$name, ${engine.name}: ${counting.bytes / STEPS} bytes a step in the engine")
                 assertTrue(counting.bytes > 0) // or the counter counts nothing
-                assertEquals(0, own)
+                assertEquals(0, own.min(), "$own")
             }
         }
     }
@@ -68,10 +79,8 @@ class AllocationTest {
         val luma = Plane(ByteBuffer.allocateDirect(size), 640, 1)
         val chroma = Plane(ByteBuffer.allocateDirect(size / 2), 640, 2)
         val frame = YuvFrame(480, 640, luma, chroma, chroma, rotation)
-        val fitter = io.movinetedge.preprocess.Fitter(io.movinetedge.bundle.Preprocessing(172, 172, 5.0))
-        val spec =
-            io.movinetedge.bundle.TensorSpec("f", io.movinetedge.bundle.Role.FRAME, listOf(1, 172, 172, 3))
-        val input = io.movinetedge.preprocess.FrameInput(io.movinetedge.engine.TensorBuffer(spec))
+        val fitter = Fitter(Preprocessing(172, 172, 5.0))
+        val input = FrameInput(TensorBuffer(TensorSpec("f", Role.FRAME, listOf(1, 172, 172, 3))))
 
         fun run() =
             repeat(20) {
@@ -79,9 +88,13 @@ class AllocationTest {
                 fitter.fill(input, 0)
             }
         run()
-        val before = allocated()
-        run()
-        assertEquals(0, allocated() - before)
+        val all =
+            List(ROUNDS) {
+                val before = allocated()
+                run()
+                allocated() - before
+            }
+        assertEquals(0, all.min(), "$all")
     }
 
     companion object {

@@ -66,11 +66,11 @@ class BenchmarkTest {
         val ran = benchmark.run(Fixtures.bundle("slowfast"), OrtEngines, StreamOptions(), schedule)
         val measured = kept("paced", ran).measurements.single()
         val rate = measured.method.frameRate!!
+        val seconds = measured.sustained!!.seconds
         assertEquals("paced", measured.method.mode)
-        assertTrue(measured.method.steps <= rate * 1.2 + 1) { "${measured.method.steps} steps at $rate" }
-        assertTrue(measured.method.steps > rate / 2)
-        assertTrue(measured.lateSteps!! < measured.method.steps)
-        assertTrue(measured.sustained!!.seconds >= 1.2)
+        assertTrue(seconds >= 1.2)
+        assertTrue(measured.method.steps <= rate * seconds + 1) { "${measured.method.steps} steps at $rate" }
+        assertTrue(measured.lateSteps!! <= measured.method.steps)
     }
 
     @Test

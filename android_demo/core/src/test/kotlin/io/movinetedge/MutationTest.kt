@@ -1,6 +1,9 @@
 package io.movinetedge
 
 import io.movinetedge.bundle.Bundle
+import io.movinetedge.bundle.Format
+import io.movinetedge.bundle.ModelFile
+import io.movinetedge.bundle.Role
 import io.movinetedge.check.GoldenResult
 import io.movinetedge.check.checkGolden
 import io.movinetedge.engine.Binding
@@ -9,6 +12,7 @@ import io.movinetedge.engine.Engine
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.EngineOptions
 import io.movinetedge.engine.OrtEngines
+import io.movinetedge.engine.TensorBuffer
 import io.movinetedge.runtime.Stream
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
@@ -105,8 +109,20 @@ class MutationTest {
     }
 
     @Test
-    fun `stale buffers`() {
-        assertFails(check(Fixtures.bundle("a0"), StaleEngines))
+    fun `a stale buffer, whichever it is`() {
+        val path = Fixtures.bundle("a0-head")
+        val states =
+            Bundle(path).use { bundle ->
+                val files = bundle.manifest.planned.flatMap { it.files }
+                files
+                    .filter {
+                        it.format == Format.ONNX
+                    }.flatMap { it.inputs }
+                    .filter { it.role == Role.STATE }
+            }
+        assertTrue(states.size > 20)
+        val unnoticed = states.map { it.name }.filter { check(path, StaleEngines(it)).holds }
+        assertEquals(emptyList<String>(), unnoticed)
     }
 
     @Test
@@ -185,21 +201,26 @@ private fun reverseSlots(file: JsonObject): JsonObject {
     }
 }
 
-/** An engine that goes on with the buffers of the first step, as a host that forgets to rotate. */
-private object StaleEngines : EngineFactory by OrtEngines {
+/** An engine that reads [state] from the buffer of the first step, as a host that forgets to rotate. */
+private class StaleEngines(
+    private val state: String,
+) : EngineFactory by OrtEngines {
     override fun load(
         model: File,
-        file: io.movinetedge.bundle.ModelFile,
+        file: ModelFile,
         options: EngineOptions,
     ): Engine {
         val engine = OrtEngines.load(model, file, options)
         return object : Engine by engine {
-            private var first: Binding? = null
+            private var first: TensorBuffer? = null
 
             override fun bind(
                 inputs: Buffers,
                 outputs: Buffers,
-            ): Binding = first ?: engine.bind(inputs, outputs).also { first = it }
+            ): Binding {
+                val stale = first ?: inputs[state].also { first = it }
+                return engine.bind(if (stale == null) inputs else inputs + (state to stale), outputs)
+            }
         }
     }
 }

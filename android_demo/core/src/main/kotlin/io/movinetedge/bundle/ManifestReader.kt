@@ -6,7 +6,6 @@ import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
-import kotlinx.serialization.json.decodeFromJsonElement
 import kotlinx.serialization.json.intOrNull
 
 /**
@@ -21,7 +20,7 @@ public fun readManifest(
     try {
         val json = Json.parseToJsonElement(text)
         refuseNewer(json, bundle)
-        return Json.decodeFromJsonElement<Manifest>(json).also { it.check() }
+        return Json.decodeFromJsonElement(Manifest.serializer(), json).also { it.check() }
     } catch (error: IllegalArgumentException) {
         // the parser's exceptions are of this kind
         throw BadInput(

@@ -48,7 +48,7 @@ public object OrtEngines : EngineFactory {
     ): Engine {
         val delegate = delegateOf(options)
         try {
-            return OrtEngine(model, delegate, options.threads)
+            return OrtEngine(model, file, delegate, options.threads)
         } catch (error: OrtException) {
             throw BadInput("$name cannot load ${file.path}: ${error.firstLine()}", error)
         }
@@ -57,6 +57,7 @@ public object OrtEngines : EngineFactory {
 
 private class OrtEngine(
     model: File,
+    private val file: ModelFile,
     delegate: String,
     threads: Int,
 ) : Engine {
@@ -75,7 +76,18 @@ private class OrtEngine(
         checkBuffers("output", described(session.outputInfo), outputs)
         val fed = inputs.mapValues { tensorOn(it.value) }
         val fetched = outputs.mapValues { tensorOn(it.value) }
-        return Binding { session.run(fed, fetched).close() }
+        return Binding { run(fed, fetched) }
+    }
+
+    private fun run(
+        inputs: Map<String, OnnxTensor>,
+        outputs: Map<String, OnnxTensor>,
+    ) {
+        try {
+            session.run(inputs, outputs).close()
+        } catch (error: OrtException) {
+            throw BadInput("onnxruntime cannot run ${file.path}: ${error.firstLine()}", error)
+        }
     }
 
     override fun close() {

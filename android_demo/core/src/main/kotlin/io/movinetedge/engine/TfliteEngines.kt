@@ -62,6 +62,8 @@ private class TfliteEngine(
     private val delegate: Delegate?,
 ) : Engine {
     private val interpreter = Interpreter(model, options(threads, xnnpack, delegate))
+    private val inputs = interpreter.getSignatureInputs(SIGNATURE).toSet()
+    private val outputs = interpreter.getSignatureOutputs(SIGNATURE).toSet()
 
     override val version: String get() = TensorFlowLite.runtimeVersion()
 
@@ -69,20 +71,27 @@ private class TfliteEngine(
         inputs: Buffers,
         outputs: Buffers,
     ): Binding {
-        checkNames("input", interpreter.getSignatureInputs(SIGNATURE).toSet(), inputs)
-        checkNames("output", interpreter.getSignatureOutputs(SIGNATURE).toSet(), outputs)
+        checkNames("input", this.inputs, inputs)
+        checkNames("output", this.outputs, outputs)
         val fed = inputs.mapValues { it.value.bytes as Any }
         val fetched = outputs.mapValues { it.value.bytes as Any }
         val written = outputs.values.map { it.bytes }.toTypedArray()
         return Binding {
             // The interpreter writes where a buffer stands.
             for (buffer in written) buffer.rewind()
-            try {
-                interpreter.runSignature(fed, fetched, SIGNATURE)
-            } catch (error: IllegalArgumentException) {
-                // sizes that are not the model's
-                throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error)
-            }
+            run(fed, fetched)
+        }
+    }
+
+    private fun run(
+        inputs: Map<String, Any>,
+        outputs: Map<String, Any>,
+    ) {
+        try {
+            interpreter.runSignature(inputs, outputs, SIGNATURE)
+        } catch (error: IllegalArgumentException) {
+            // sizes that are not the model's, or its delegate
+            throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error)
         }
     }
 

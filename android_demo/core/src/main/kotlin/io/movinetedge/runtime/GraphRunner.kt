@@ -57,23 +57,10 @@ internal class GraphRunner(
         var frameBuffer: TensorBuffer? = null
         var validBuffer: TensorBuffer? = null
         for (spec in file.inputs) {
-            when (spec.role) {
-                Role.FRAME -> {
-                    frameBuffer = inputs.put(spec)
-                }
-
-                Role.VALID -> {
-                    validBuffer = inputs.put(spec)
-                }
-
-                Role.FEATURE -> {
-                    val ring = features.of(spec)
-                    read[spec.name] = AgedFeature(ring, spec.age ?: 0)
-                }
-
-                else -> {
-                    Unit
-                }
+            if (spec.role == Role.FRAME) frameBuffer = inputs.put(spec)
+            if (spec.role == Role.VALID) validBuffer = inputs.put(spec)
+            if (spec.role == Role.FEATURE) {
+                read[spec.name] = AgedFeature(features.of(spec), spec.age ?: 0)
             }
         }
         for (spec in file.outputs) {

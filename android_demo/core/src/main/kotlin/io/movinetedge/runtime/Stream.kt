@@ -41,7 +41,7 @@ public class Stream(
 ) : Closeable {
     private val manifest = bundle.manifest
     private val plan = manifest.plan
-    private val chooser = plan.choice?.let { Chooser(it, options.costBias) }
+    private val chooser = chooserOf(bundle, options.costBias)
     private val fitter = Fitter(manifest.preprocessing)
     private val book = AnswerBook(manifest)
     private val answer = Answer(manifest.classes)
@@ -57,13 +57,6 @@ public class Stream(
     private var isPartial = false
     private var isClosed = false
     private var hasEnded = false
-
-    init {
-        if (chooser == null && options.costBias != 0.0) {
-            close()
-            throw BadInput("${bundle.path} decides nothing; leave out the cost bias")
-        }
-    }
 
     /** The engine's version. */
     public val version: String get() = runners.values.first().version
@@ -237,6 +230,17 @@ private class Turn(
     val step: PlanStep,
     val runner: GraphRunner,
 )
+
+private fun chooserOf(
+    bundle: Bundle,
+    costBias: Double,
+): Chooser? {
+    val choice = bundle.manifest.plan.choice
+    if (choice == null && costBias != 0.0) {
+        throw BadInput("${bundle.path} decides nothing; leave out the cost bias")
+    }
+    return choice?.let { Chooser(it, costBias) }
+}
 
 private fun defaultPrecision(
     manifest: Manifest,
