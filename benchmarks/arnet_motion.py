@@ -66,10 +66,8 @@ def train(name: str, seed: str, data: Path, runs: Path) -> None:
             words += ["--init-backbone", f"{place}={checkpoint(runs, part, seed)}"]
     if stage.start is not None:
         words += ["--init", checkpoint(runs, stage.start, seed)]
-    if (run / "run.json").exists():
-        words = ["--resume"]
-    where: list[str | Path] = ["--out", run, "--cache", runs / "cache", "--workers", "1"]
-    movinet_edge("train", *words, *where, *([] if "--resume" in words else ["--data", data]))
+    words = ["--resume"] if (run / "run.json").exists() else [*words, "--data", data]
+    movinet_edge("train", *words, "--out", run, "--cache", runs / "cache", "--workers", "1")
     (run / "done").touch()
 
 
@@ -103,7 +101,7 @@ def dearest(bundle: Path) -> float:
     """What the dearest action of a bundle costs, in its unit."""
     from movinet_edge.bundle import Bundle
 
-    choice = Bundle(bundle).manifest.plan_for("litert").choice
+    choice = Bundle(bundle).manifest.plan_for("tflite").choice
     assert choice is not None
     return max(action.cost for action in choice.actions)
 
