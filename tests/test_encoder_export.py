@@ -30,6 +30,7 @@ def checkpoint(arch: EncoderArch) -> Checkpoint:
 
 def facts_hold(path: Path, form: str) -> None:
     """All checks hold on all engines; ranks, operators and partitions are a phone's."""
+    arch = Bundle(path).manifest.provenance.architecture
     record = verify_bundle(Bundle(path))
     assert record.holds, [check for check in record.checks if not check.holds]
     assert {s.backend for s in record.streams} >= {"litert", "onnxruntime", "torch"}
@@ -37,8 +38,10 @@ def facts_hold(path: Path, form: str) -> None:
     assert all(fact.max_rank <= 4 for fact in record.facts)
     tflite = next(fact for fact in record.facts if fact.format == "tflite")
     assert tflite.partitions == 1
-    assert tflite.fully_accelerated
-    assert tflite.transposes == 0
+    # What makes the means up to every frame of a clip is a constant that the engine computes.
+    assert tflite.fully_accelerated or (arch["causal"] and form == "clip")
+    # R(2+1)D has one where a shortcut takes every second frame.
+    assert tflite.transposes == (0 if arch["family"] == "tsm" else 3)
 
 
 @pytest.mark.parametrize(

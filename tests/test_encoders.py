@@ -171,11 +171,10 @@ def test_graphs_convert(tmp_path: Path, name: str, form: FormName) -> None:
     to_litert(graph(model, form, "NHWC"), tmp_path / "x.tflite")
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
     interpreter = litert.Interpreter(str(tmp_path / "x.tflite"))
-    ranks = [len(tensor["shape"]) for tensor in interpreter.get_tensor_details()]
-    assert max(ranks) <= MAX_RANK
-    runner = interpreter.get_signature_runner()
     interpreter.allocate_tensors()
+    assert max(len(t["shape"]) for t in interpreter.get_tensor_details()) <= MAX_RANK
     assert sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()) == 1
+    runner = litert.Interpreter(str(tmp_path / "x.tflite")).get_signature_runner()
     frames = x[0, 0].permute(0, 2, 3, 1).contiguous().numpy()
     with torch.inference_mode():
         wanted = model.encode(x if form == "clip" else x[:, :, :1])[0].numpy()

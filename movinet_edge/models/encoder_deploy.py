@@ -14,6 +14,11 @@ FEATURES = "features"
 DENSE = ("head.hidden", "head.classify")
 
 
+def pieces(x: Tensor, length: int) -> list[Tensor]:
+    """`x` along its first axis in pieces of `length`; a split into one does not convert."""
+    return [x[start : start + length] for start in range(0, len(x), length)]
+
+
 class Pooling(Protocol):
     """What the body of an encoder's classifier has besides its answers."""
 

@@ -25,12 +25,19 @@ def normalised(x: Tensor) -> Tensor:
     return (x - mean) / deviation
 
 
-def windows(x: Tensor, stride: int) -> Tensor:
-    """Three frames around every `stride`-th one, stacked along the channels; zeros at the ends."""
-    frames = x.shape[-4]
-    padded = F.pad(x, (0,) * 6 + (TIME // 2, TIME // 2))
-    parts = [padded[..., i : i + frames : stride, :, :, :] for i in range(TIME)]
-    return torch.cat(parts, -3)
+class Frames:
+    """How frames [..., T, C, H, W] are gathered; deploy forms may spell it in another way."""
+
+    def every(self, x: Tensor, stride: int) -> Tensor:
+        """Every `stride`-th frame, the first one among them."""
+        return x if stride == 1 else x[..., ::stride, :, :, :]
+
+    def windows(self, x: Tensor, stride: int) -> Tensor:
+        """Three frames around each of them, stacked along the channels; zeros at the ends."""
+        length = x.shape[-4]
+        padded = F.pad(x, (0,) * 6 + (TIME // 2, TIME // 2))
+        taps = [padded[..., i : i + length, :, :, :] for i in range(TIME)]
+        return torch.cat([self.every(tap, stride) for tap in taps], -3)
 
 
 class Factored(nn.Module):
@@ -50,8 +57,8 @@ class Factored(nn.Module):
         self.spatial = StackedConv(inputs, middle, 1, space, across)
         self.temporal = StackedConv(middle, outputs, TIME)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.temporal(windows(F.relu(self.spatial(x)), self.stride))
+    def forward(self, frames: Frames, x: Tensor) -> Tensor:
+        y: Tensor = self.temporal(frames.windows(F.relu(self.spatial(x)), self.stride))
         return y
 
 
@@ -66,15 +73,15 @@ class FactoredBlock(nn.Module):
         projects, stride = row.projects, row.stride
         self.shortcut = StackedConv(row.inputs, row.outputs, stride=stride) if projects else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.b(F.relu(self.a(x)))
+    def forward(self, frames: Frames, x: Tensor) -> Tensor:
+        y = self.b(frames, F.relu(self.a(frames, x)))
         if self.shortcut is not None:
-            x = self.shortcut(x[..., :: self.stride, :, :, :])
+            x = self.shortcut(frames.every(x, self.stride))
         return F.relu(y + x)
 
 
 class FactoredNet(nn.Module):
-    """``forward(x)``: normalised frames [..., T, 3, H, W] -> maps [..., T / 8, C, h, w]."""
+    """``forward(frames, x)``: normalised frames [..., T, 3, H, W] -> maps [..., T / 8, C, h, w]."""
 
     def __init__(self, arch: R2plus1dArch):
         super().__init__()
@@ -83,12 +90,12 @@ class FactoredNet(nn.Module):
             nn.ModuleList(FactoredBlock(row) for row in rows) for rows in arch.stages()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))
+    def forward(self, frames: Frames, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(frames, x))
         for stage in self.stages:
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
-                x = block(x)
+                x = block(frames, x)
         return x
 
 
@@ -121,5 +128,5 @@ class R2plus1d(Encoder):
 
     def _features(self, x: Tensor) -> Tensor:
         """[N, F, 3, H, W] -> [N, F / 8, C]."""
-        maps: Tensor = self.net(normalised(x))
+        maps: Tensor = self.net(Frames(), normalised(x))
         return maps.mean((3, 4))

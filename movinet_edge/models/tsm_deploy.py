@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from movinet_edge.models.backbone import BackboneNet, folded, normalised
+from movinet_edge.models.encoder_deploy import pieces
 from movinet_edge.models.tsm import Tsm, shifted_maps
 from movinet_edge.streaming.deploy import (
     NEW,
@@ -62,7 +63,7 @@ class DeployTsm(nn.Module):
         """`x`, frames in its first axis, with parts of other frames in its axis `channel`."""
         fold = self.arch.fold
         if not self.arch.causal:
-            parts = [shift_both(part, fold, 0, channel) for part in x.split(self.arch.frames)]
+            parts = [shift_both(part, fold, 0, channel) for part in pieces(x, self.arch.frames)]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
         moved = x.shape[channel] // fold
         new, kept = x.split([moved, x.shape[channel] - moved], channel)
