@@ -113,14 +113,14 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise BadInput(f"{arch.name} sees whole clips; export it with --form clip")
     if options.clip_frames is not None and (options.form != "clip" or options.clip_frames < 2):
         raise BadInput("--clip-frames is for --form clip, and at least 2")
-    if arch.family != "movinet" and options.form == "carry":
+    if arch.streams and not arch.is_one_graph and options.form == "carry":
         raise BadInput(f"{arch.name} has several graphs; take --form fresh")
-    if arch.family != "movinet" and options.form == "clip" and arch.causal:
+    if arch.causal and not arch.is_one_graph and options.form == "clip":
         raise BadInput(f"{arch.name} streams; take --form fresh")
     if options.head_every > 1 and (arch.family != "movinet" or options.form != "fresh"):
         raise BadInput(
             "--head-every is for streams of MoViNet in the form fresh; leave it out"
-            + ("" if arch.family == "movinet" else f", for {arch.name} has a plan of its own")
+            + ("" if arch.is_one_graph else f", for {arch.name} has a plan of its own")
         )
     if arch.multi_label and options.softmax:
         raise BadInput(f"{arch.name} scores its classes one by one; leave out --softmax")

@@ -6,7 +6,7 @@ is read with the naming that has all of its names. Classifiers of other classes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -169,17 +169,19 @@ def read_backbone(weights: Weights, backbone: Backbone, source: object) -> tuple
     return found, read
 
 
-def find_backbone(weights: Weights, side: int, source: object) -> tuple[Weights, Backbone]:
-    """As `read_backbone` of whichever backbone the file holds.
+def find_backbone(
+    weights: Weights, side: int, source: object, names: Collection[str] = tuple(BACKBONES)
+) -> tuple[Weights, Backbone]:
+    """As `read_backbone` of whichever backbone, of those called so, the file holds.
 
     Raises:
         BadInput: it is none of those there are.
     """
-    for name in BACKBONES:
+    for name in names:
         found, read, problems = _nearest(weights, Backbone(name=name, side=side))
         if not problems:
             return found, read
-    raise BadInput(f"{source} does not hold a backbone of a known kind ({', '.join(BACKBONES)})")
+    raise BadInput(f"{source} does not hold a backbone of a known kind ({', '.join(names)})")
 
 
 def _nearest(weights: Weights, backbone: Backbone) -> tuple[Weights, Backbone, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,28 @@ from movinet_edge.checkpoints.native import (
     trained_checkpoints,
     with_weights,
 )
-from movinet_edge.checkpoints.pytorch_file import from_atze, load_pytorch, read_pytorch, unwrap
+from movinet_edge.checkpoints.pytorch_file import load_pytorch, read_pytorch, recognised, unwrap
+from movinet_edge.checkpoints.r2plus1d_file import infer_r2plus1d, is_r2plus1d
 from movinet_edge.checkpoints.slowfast_file import (
-    from_slowfast,
     infer_slowfast,
     is_slowfast,
     swap_colours,
 )
 from movinet_edge.checkpoints.tensorflow_checkpoint import is_tensorflow, read_tensorflow
 from movinet_edge.checkpoints.tflite_file import is_tflite, read_tflite
+from movinet_edge.checkpoints.tsm_file import infer_tsm, is_tsm
 from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.registry import default_preprocessing
+
+# Whether weights in our naming are a family's, and what tells its architecture from them. MoViNet's
+# is the last to be tried, and says why where it is not.
+INFER: tuple[tuple[Callable[[Weights], bool], Callable[..., ModelArch]], ...] = (
+    (is_arnet, infer_arnet),
+    (is_tsm, infer_tsm),
+    (is_r2plus1d, infer_r2plus1d),
+    (is_slowfast, infer_slowfast),
+)
 
 
 def read_labels(path: Path) -> list[str]:
@@ -117,10 +127,10 @@ def read_weights(path: Path) -> Weights:
 def _infer(
     weights: Weights, path: Path, known: Mapping[str, Any], changes: Mapping[str, str]
 ) -> ModelArch:
-    if is_arnet(weights):
-        return infer_arnet(weights, path, known, changes)
-    infer = infer_slowfast if is_slowfast(weights) else infer_arch
-    return infer(weights, path, known, changes)
+    for belongs, infer in INFER:
+        if belongs(weights):
+            return infer(weights, path, known, changes)
+    return infer_arch(weights, path, known, changes)
 
 
 def _turned(weights: Weights, path: Path) -> Weights:
@@ -145,8 +155,7 @@ def _read(path: Path) -> tuple[Weights, dict[str, Any]]:
             weights = unwrap(load_file(path), path)
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{path} is damaged or no safetensors file; copy it again") from error
-        atze = any(key.startswith("blocks.b") for key in weights)
-        return from_atze(weights) if atze else (from_slowfast(weights), {})
+        return recognised(weights, path)
     if zipfile.is_zipfile(path) and "manifest.json" in zipfile.ZipFile(path).namelist():
         raise BadInput(f"{path} is a bundle, not a checkpoint; run and verify take bundles")
     return read_pytorch(path)

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from movinet_edge.checkpoints.arnet_file import from_arnet, is_public_arnet
 from movinet_edge.checkpoints.infer import Weights
+from movinet_edge.checkpoints.r2plus1d_file import from_r2plus1d, is_torchvision_r2plus1d
 from movinet_edge.checkpoints.slowfast_file import from_slowfast
+from movinet_edge.checkpoints.tsm_file import from_tsm, is_public_tsm
 from movinet_edge.errors import BadInput
 
 # Names under which training scripts nest the weights, and prefixes that wrappers add.
@@ -63,11 +65,23 @@ def read_pytorch(path: Path) -> tuple[Weights, dict[str, Any]]:
     Raises:
         BadInput: damaged, holding code or a whole model, or nothing that is known.
     """
-    weights = load_pytorch(path)
+    return recognised(load_pytorch(path), path)
+
+
+def recognised(weights: Weights, path: Path) -> tuple[Weights, dict[str, Any]]:
+    """Weights of any naming in this project's, and the architecture fields the naming implies.
+
+    Raises:
+        BadInput: a model that is known, but not whole or not as published.
+    """
     if any(re.match(r"blocks\.b\d+_l\d+\.", key) for key in weights):
         return from_atze(weights)
+    if is_public_tsm(weights):  # AR-Net's names are similar
+        return from_tsm(weights, path), {}
     if is_public_arnet(weights):
         return from_arnet(weights, path)
+    if is_torchvision_r2plus1d(weights):
+        return from_r2plus1d(weights), {}
     return from_slowfast(weights), {}
 
 

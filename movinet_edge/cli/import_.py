@@ -17,7 +17,8 @@ def import_(
             metavar="SRC",
             help="TensorFlow Model Garden checkpoint (folder or prefix), published MoViNet "
             ".tflite, PyTorch file (also MoViNet-pytorch's, all versions, PySlowFast's and "
-            "pytorchvideo's, AR-Net's), or caffe2 .pkl of a SlowFast.",
+            "pytorchvideo's, AR-Net's, TSM's, torchvision's ResNets and r2plus1d_18), or "
+            "caffe2 .pkl of a SlowFast.",
             show_default=False,
         ),
     ],

@@ -43,8 +43,9 @@ def train(
     init_backbone: Annotated[
         list[str] | None,
         _option(
-            "A network of a model that has several, trained by itself: policy=FILE, 0=FILE, ... "
-            "Also torchvision's, timm's or EfficientNet-PyTorch's. Repeatable.",
+            "A network of a model that has several, trained by itself: policy=FILE, 0=FILE, ..., "
+            "or net=FILE, the ResNet of a TSM. Also torchvision's, timm's or "
+            "EfficientNet-PyTorch's. Repeatable.",
             metavar="PLACE=FILE",
         ),
     ] = None,

@@ -61,6 +61,11 @@ class ModelArch(BaseModel, ABC):
         return self.causal
 
     @property
+    def is_one_graph(self) -> bool:
+        """Whether its stream is one graph, which also has the forms ``carry`` and ``clip``."""
+        return False
+
+    @property
     def deploys(self) -> bool:
         """Whether it can be exported; baselines to compare with need not."""
         return True

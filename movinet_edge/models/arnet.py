@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.arnet_table import ArNetArch
-from movinet_edge.models.backbone import DEVIATION, MEAN, BackboneNet, Inverted, Residual
+from movinet_edge.models.backbone import BackboneNet, normalised, start_residuals
 from movinet_edge.models.backbone_table import Backbone
 from movinet_edge.runtime.rescale import nearest, weights
 from movinet_edge.streaming.layers import tick
@@ -206,14 +206,7 @@ class ArNet(VideoModel):
         return total.unflatten(0, images.shape[:2])
 
     def start_residuals(self, scale: float) -> None:
-        for module in self.modules():
-            last = None
-            if isinstance(module, Residual):
-                last = module.last
-            elif isinstance(module, Inverted) and module.adds:
-                last = module.project
-            if last is not None and last.norm is not None:
-                nn.init.constant_(last.norm.weight, scale)
+        start_residuals(self, scale)
 
 
 class _Steps:
@@ -279,12 +272,6 @@ class _Steps:
         if self.arch.chooses and self.arch.skips and self.arch.decides == "policy":
             found |= {WAITING: self.waiting, RUNNING: self.running}
         return found
-
-
-def normalised(x: Tensor) -> Tensor:
-    """Frames [..., 3, H, W] in [0, 1] as ImageNet's backbones take them."""
-    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
-    return (x - mean) / deviation
 
 
 def rescaled(images: Tensor, side: int, arch: ArNetArch) -> Tensor:

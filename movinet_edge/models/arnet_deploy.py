@@ -10,9 +10,9 @@ from functools import partial
 from torch import Tensor, nn
 
 from movinet_edge.errors import BadInput
-from movinet_edge.models.arnet import CELL, HIDDEN, ArNet, Look, Policy, normalised
+from movinet_edge.models.arnet import CELL, HIDDEN, ArNet, Look, Policy
 from movinet_edge.models.arnet_cost import POLICY
-from movinet_edge.models.backbone import folded
+from movinet_edge.models.backbone import folded, normalised
 from movinet_edge.streaming.deploy import ACTION, NEW, Fresh, Io, Part, tensor_name
 from movinet_edge.streaming.spec import describe, module_macs
 

@@ -23,6 +23,12 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
+def normalised(x: Tensor) -> Tensor:
+    """Frames [..., 3, H, W] in [0, 1] as ImageNet's backbones take them."""
+    mean, deviation = (x.new_tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    return (x - mean) / deviation
+
+
 def spatial_mean(x: Tensor) -> Tensor:
     """[N, C, H, W] -> [N, C]."""
     return x.mean((2, 3))
@@ -127,7 +133,11 @@ class Residual(nn.Module):
         return self.b if self.c is None else self.c
 
     def forward(self, x: Tensor, mean: Mean) -> Tensor:
-        y = self.b(self.a(x))
+        return self.joined(x, x)
+
+    def joined(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The block where its convolutions see `branch` and its shortcut `x`."""
+        y = self.b(self.a(branch))
         if self.c is not None:
             y = self.c(y)
         return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
@@ -181,12 +191,17 @@ class BackboneNet(nn.Module):
         self.hidden_act = table.head_act
         self.features = table.features
 
-    def maps(self, x: Tensor, mean: Mean = spatial_mean) -> list[Tensor]:
-        """What comes out of the stem, of every stage and of the head, if there is one."""
+    def stemmed(self, x: Tensor) -> Tensor:
+        """What enters the first stage."""
         x = self.stem(x)
         if self.pool:
             # Zeros are as good as nothing behind a ReLU.
             x = F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2)
+        return x
+
+    def maps(self, x: Tensor, mean: Mean = spatial_mean) -> list[Tensor]:
+        """What comes out of the stem, of every stage and of the head, if there is one."""
+        x = self.stemmed(x)
         found = [x]
         for stage in self.stages:
             assert isinstance(stage, nn.ModuleList)
@@ -216,6 +231,18 @@ def spell_out(module: nn.Module) -> None:
         for name in ("act", "hidden_act"):
             if getattr(part, name, None) == "hard_swish":
                 setattr(part, name, "hard_swish_plain")
+
+
+def start_residuals(model: nn.Module, scale: float) -> None:
+    """Set the last batch norm's weights of all residual blocks in `model`."""
+    for module in model.modules():
+        last = None
+        if isinstance(module, Residual):
+            last = module.last
+        elif isinstance(module, Inverted) and module.adds:
+            last = module.project
+        if last is not None and last.norm is not None:
+            nn.init.constant_(last.norm.weight, scale)
 
 
 def folded(module: nn.Module) -> nn.Module:

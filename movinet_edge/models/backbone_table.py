@@ -76,17 +76,17 @@ class BackboneTable:
         return self.hidden or self.last
 
 
-def _resnet(kind: Kind, counts: Iterable[int]) -> BackboneTable:
+def _resnet(kind: Kind, counts: Iterable[int], width: int = 64) -> BackboneTable:
     wider = 4 if kind == "bottleneck" else 1
-    stages, inputs = [], 64
+    stages, inputs = [], width
     for number, count in enumerate(counts):
-        inner, rows = 64 * 2**number, []
+        inner, rows = width * 2**number, []
         for index in range(count):
             stride = 2 if index == 0 and number else 1
             rows.append(BlockRow(kind, inputs, inner, wider * inner, 3, stride, "relu"))
             inputs = wider * inner
         stages.append(tuple(rows))
-    return BackboneTable(64, 7, "relu", tuple(stages), pool=True)
+    return BackboneTable(width, 7, "relu", tuple(stages), pool=True)
 
 
 # Expansion, channels, blocks, kernel, stride.
@@ -222,6 +222,7 @@ BACKBONES: dict[str, BackboneTable] = {
     "resnet18": _resnet("basic", (2, 2, 2, 2)),
     "resnet34": _resnet("basic", (3, 4, 6, 3)),
     "resnet50": _resnet("bottleneck", (3, 4, 6, 3)),
+    "resnet101": _resnet("bottleneck", (3, 4, 23, 3)),
     "mobilenet-v2": _mobilenet_v2(),
     "mobilenet-v3-small": _mobilenet_v3(MOBILENET_V3_SMALL, 1024),
     "mobilenet-v3-large": _mobilenet_v3(MOBILENET_V3_LARGE, 1280),
@@ -233,6 +234,8 @@ BACKBONES: dict[str, BackboneTable] = {
     "phone-s": _mobilenet_v2(0.35, 240),
     "phone-xs": _mobilenet_v2(0.25, 160),
     "nano": _mobilenet_v2(1.0, 96, 8, NANO),
+    "resnet-small": _resnet("basic", (2, 2, 2, 2), 32),
+    "resnet-tiny": _resnet("basic", (1, 1, 1, 1), 16),
 }
 
 

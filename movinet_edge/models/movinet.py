@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from movinet_edge.models.arch import VideoModel
+from movinet_edge.models.encoder import Encoder
 from movinet_edge.models.movinet_table import Layer, MoViNetArch
 from movinet_edge.streaming.activations import ACTIVATIONS, GATES
 from movinet_edge.streaming.layers import (
@@ -221,16 +221,19 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """[B, T, C, H, W] -> logits [B, T, classes], or [B, 1, classes] where not causal."""
-        pooled, entry = self.mean(self.project(x)), {}
-        if self.pool is not None:
-            pooled, entry = self.pool(pooled, state)
-        else:
-            pooled = pooled.mean(1, keepdim=True)
+        pooled, entry = self.pooled(x, state)
         hidden = self.activation(self.hidden(pooled))
         return self.classify(self.dropout(hidden)), entry
 
+    def pooled(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The mean over space and time, [B, T, features], or [B, 1, features]."""
+        frames = self.mean(self.project(x))
+        if self.pool is not None:
+            return self.pool(frames, state)
+        return frames.mean(1, keepdim=True), {}
 
-class MoViNet(VideoModel):
+
+class MoViNet(Encoder):
     """A MoViNet classifier; states are named ``b1.l0.stream``, ``b1.l0.pool``, ``head.pool``."""
 
     def __init__(self, arch: MoViNetArch):
@@ -265,14 +268,24 @@ class MoViNet(VideoModel):
         if not self.arch.causal and state:
             raise ValueError("a base MoViNet sees whole clips; it takes no state")
         state = state or {}
+        maps, after = self._maps(x, state)
+        logits, entry = self.head(maps, state)
+        after |= entry
+        return logits, (after | tick(state, x) if self.arch.causal else {})
+
+    def snippets(self, x: Tensor) -> Tensor:
+        """See `Encoder`; what the head's dense layers see."""
+        maps, _ = self._maps(x, {})
+        return self.head.pooled(maps, {})[0][:, -1]
+
+    def _maps(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """What the last block gives for frames [B, T, 3, H, W], and the blocks' next state."""
         after: State = {}
         y = self.stem(x)
         for _, block in self.blocks():
             y, entry = block(y, state)
             after |= entry
-        logits, entry = self.head(y, state)
-        after |= entry
-        return logits, (after | tick(state, x) if self.arch.causal else {})
+        return y, after
 
     def start_residuals(self, scale: float) -> None:
         for _, block in self.blocks():

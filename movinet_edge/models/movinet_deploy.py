@@ -220,10 +220,17 @@ class DeployMoViNet(nn.Module):
         self.head = DeployHead(model.head, size)
 
     def forward(self, io: Io, x: Tensor) -> Tensor:
+        return self.head(io, self._maps(io, x))
+
+    def pooled(self, io: Io, x: Tensor) -> Tensor:
+        """The mean over space and time, [frames, channels]."""
+        return self.head.pooled(io, self._maps(io, x))
+
+    def _maps(self, io: Io, x: Tensor) -> Tensor:
         x = self.stem(x)
         for block in self.blocks.values():
             x = block(io, x)
-        return self.head(io, x)
+        return x
 
     def sites(self) -> dict[str, Foldable]:
         """Where hard-swish acts on whole frames, in order, by module path."""
@@ -256,11 +263,8 @@ class DeployBody(DeployMoViNet):
     """All but the classifier: hands on the mean over space and time of what it saw."""
 
     def forward(self, io: Fresh, x: Tensor) -> None:  # type: ignore[override]
-        x = self.stem(x)
-        for block in self.blocks.values():
-            x = block(io, x)
         # The state that it also is would be merged with it.
-        io.outputs[MEAN] = copied(self.head.pooled(io, x))
+        io.outputs[MEAN] = copied(self.pooled(io, x))
 
 
 class DeployClassifier(nn.Module):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.encoder import EncoderArch
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ VARIANTS: dict[str, Variant] = {
 VariantName = Literal["a0", "a1", "a2", "a3", "a4", "a5"]
 
 
-class MoViNetArch(ModelArch):
+class MoViNetArch(EncoderArch):
     """Everything that defines a MoViNet's computation; it travels inside every checkpoint.
 
     `causal` streams; a non-causal (base) model sees whole clips. Real weights differ in their
@@ -197,6 +197,14 @@ class MoViNetArch(ModelArch):
     @property
     def clip_frames(self) -> int:
         return self.frames or self.table.frames
+
+    @property
+    def features(self) -> int:
+        return self.table.head
+
+    @property
+    def is_one_graph(self) -> bool:
+        return True
 
 
 def published_arch(variant: VariantName, causal: bool, **changes: object) -> MoViNetArch:

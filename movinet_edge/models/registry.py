@@ -22,13 +22,23 @@ from movinet_edge.models.arnet import ArNet
 from movinet_edge.models.arnet_deploy import step_parts as arnet_parts
 from movinet_edge.models.arnet_table import VARIANTS as ARNETS
 from movinet_edge.models.arnet_table import ArNetArch, arnet_arch
+from movinet_edge.models.encoder import Encoder, EncoderArch
+from movinet_edge.models.encoder_deploy import encoder_part
 from movinet_edge.models.movinet import Block, MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet, split_parts
 from movinet_edge.models.movinet_table import VARIANTS, MoViNetArch, published_arch
+from movinet_edge.models.r2plus1d import R2plus1d
+from movinet_edge.models.r2plus1d_deploy import r2plus1d_parts
+from movinet_edge.models.r2plus1d_table import VARIANTS as R2PLUS1DS
+from movinet_edge.models.r2plus1d_table import R2plus1dArch, r2plus1d_arch
 from movinet_edge.models.slowfast import SlowFast
 from movinet_edge.models.slowfast_deploy import clip_part, step_parts
 from movinet_edge.models.slowfast_table import CAUSAL, SlowFastArch, slowfast_arch
 from movinet_edge.models.slowfast_table import VARIANTS as SLOWFASTS
+from movinet_edge.models.tsm import Tsm
+from movinet_edge.models.tsm_deploy import tsm_parts
+from movinet_edge.models.tsm_table import VARIANTS as TSMS
+from movinet_edge.models.tsm_table import TsmArch, tsm_arch
 from movinet_edge.streaming.deploy import Part
 from movinet_edge.streaming.instrument import Instrument
 from movinet_edge.streaming.spec import describe, module_macs
@@ -80,6 +90,8 @@ FAMILIES: dict[str, Family] = {
     "movinet": Family(MoViNetArch, MoViNet, _movinet_parts, movinet_quant.attach, _movinet_split),
     "slowfast": Family(SlowFastArch, SlowFast, _slowfast_parts, slowfast_quant.attach),
     "arnet": Family(ArNetArch, ArNet, _arnet_parts, _not_simulated),
+    "tsm": Family(TsmArch, Tsm, tsm_parts, _not_simulated),
+    "r2plus1d": Family(R2plus1dArch, R2plus1d, r2plus1d_parts, _not_simulated),
 }
 
 MODELS: dict[str, ModelArch] = {
@@ -93,6 +105,8 @@ MODELS: dict[str, ModelArch] = {
         *(slowfast_arch(label) for label in SLOWFASTS),
         *(slowfast_arch(label, causal=True) for label in CAUSAL),
         *(arnet_arch(label) for label in ARNETS),
+        *(tsm_arch(label, causal=causal) for label in TSMS for causal in (False, True)),
+        *(r2plus1d_arch(label) for label in R2PLUS1DS),
     )
 }
 
@@ -151,6 +165,21 @@ def deploy_parts(
         return family.parts(model, frame_size, frames)
     assert family.split is not None
     return family.split(model, frame_size, head_every)
+
+
+def snippet_part(model: VideoModel, frame_size: tuple[int, int], frames: int = 1) -> Part:
+    """The graph of an encoder that gives `FEATURES` for a head, [1, features].
+
+    Of a stream the vector of what it saw since it began; of a clip of `frames` frames its own.
+
+    Raises:
+        BadInput: the model is no encoder.
+    """
+    if not isinstance(model, Encoder):
+        encoders = ", ".join(name for name, arch in MODELS.items() if isinstance(arch, EncoderArch))
+        raise BadInput(f"{model.arch.name} gives no vectors of snippets; take one of {encoders}")
+    (part,) = deploy_parts(model, frame_size, frames)
+    return encoder_part(part, module_macs(model, frame_size, frames))
 
 
 def simulated(model: VideoModel) -> Instrument:

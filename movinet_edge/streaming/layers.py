@@ -186,6 +186,20 @@ class PositionalEncoding(nn.Module):
         return x + self.table(seen + torch.arange(x.shape[1], device=x.device, dtype=x.dtype))
 
 
+def shift_both(x: Tensor, fold: int, time: int, channel: int) -> Tensor:
+    """Two-way temporal shift (TSM), along the axes `time` and `channel`; zeros beyond the ends.
+
+    The first C / `fold` channels come from the next frame, as many after them from the frame
+    before, the rest stay.
+    """
+    frames, moved = x.shape[time], x.shape[channel] // fold
+    later, earlier, kept = x.split([moved, moved, x.shape[channel] - 2 * moved], channel)
+    nothing = torch.zeros_like(later.narrow(time, 0, 1))
+    after = torch.cat([later.narrow(time, 1, frames - 1), nothing], time)
+    before = torch.cat([nothing, earlier.narrow(time, 0, frames - 1)], time)
+    return torch.cat([after, before, kept], channel)
+
+
 class TemporalShift(nn.Module):
     """One-way temporal shift (TSM): the first C / `fold` channels come from the frame before.
 

@@ -47,9 +47,9 @@ def describe(model: nn.Module, frame_size: tuple[int, int], frames: int = 1) -> 
     return StreamSpec(tuple(specs), sum(macs.values()))
 
 
-def module_macs(model: nn.Module, frame_size: tuple[int, int]) -> dict[str, int]:
-    """Multiply-accumulates of one frame, by the path of the convolution or dense layer."""
-    return _dry_run(model, frame_size, 1)[0]
+def module_macs(model: nn.Module, frame_size: tuple[int, int], frames: int = 1) -> dict[str, int]:
+    """Multiply-accumulates of `frames` frames, by the path of the convolution or dense layer."""
+    return _dry_run(model, frame_size, frames)[0]
 
 
 def _dry_run(

@@ -14,8 +14,10 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.arnet_table import ArNetArch
 from movinet_edge.models.backbone_table import Backbone
+from movinet_edge.models.tsm_table import TsmArch
 
 POLICY = "policy"
+NET = "net"  # of a TSM
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,15 @@ def read_parts(arch: ModelArch, places: Sequence[str], labels: Sequence[str]) ->
 
     A file is a checkpoint of ours that holds one network (its classifier is taken over where the
     class names are `labels`, in whatever order, and of a policy its LSTM), or one of torchvision,
-    timm or EfficientNet-PyTorch.
+    timm or EfficientNet-PyTorch. A TSM has one place, ``net``, for a plain ResNet's file.
 
     Raises:
         BadInput: a place that is not there, or a file that holds another network.
     """
     if not places:
         return Parts(arch, {})
+    if isinstance(arch, TsmArch):
+        return Parts(arch, _plain(arch, places))
     if not isinstance(arch, ArNetArch):
         raise BadInput(f"{arch.name} is not put together from backbones; leave out init_backbone")
     weights: Weights = {}
@@ -57,6 +61,18 @@ def read_parts(arch: ModelArch, places: Sequence[str], labels: Sequence[str]) ->
             backbones[int(place)] = read
     made = arch.model_copy(update={"policy": policy, "backbones": tuple(backbones)})
     return Parts(made, weights)
+
+
+def _plain(arch: TsmArch, places: Sequence[str]) -> Weights:
+    """Weights of a TSM's ResNet by the model's names, from the file of the last of `places`."""
+    weights: Weights = {}
+    for text in places:
+        place, _, file = text.partition("=")
+        if place != NET or not file:
+            raise BadInput(f"--init-backbone takes {NET}=FILE, not {text}")
+        found, _ = read_backbone(read_weights(Path(file)), arch.plain, file)
+        weights |= {f"{NET}.{key}": value for key, value in found.items()}
+    return weights
 
 
 def _check_hidden(weights: Weights, hidden: int, file: str) -> None:
