@@ -17,7 +17,7 @@ from movinet_edge.benchmarks.slowfast import ENGINES
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/arnet"
 MODEL = "arnet-phone"
-SCALES = ("scale-64", "scale-48", "scale-32")
+SCALES = ("scale-80", "scale-60", "scale-40")
 ALONE = SCALES[0]  # the paper's UNIFORM
 CHOSEN = "arnet"
 # Settings of the dial, in units of what the dearest action costs.

@@ -309,10 +309,10 @@ def test_true_costs_are_those_of_the_graphs() -> None:
 def test_cost_tables(tmp_path: Path) -> None:
     arch = arnet_arch("phone")
     path = tmp_path / "costs.json"
-    path.write_text('{"unit": "ms", "networks": {"policy": 1, "phone-m@64": 9, "phone-s@48": 4}}')
-    with pytest.raises(BadInput, match="the cost table has no phone-xs@32; it needs policy, "):
+    path.write_text('{"unit": "ms", "networks": {"policy": 1, "phone-m@80": 9, "phone-s@60": 4}}')
+    with pytest.raises(BadInput, match="the cost table has no phone-xs@40; it needs policy, "):
         read_costs(path, arch)
-    networks = {"policy": 1.0, "phone-m@64": 9.0, "phone-s@48": 4.0, "phone-xs@32": 2.0}
+    networks = {"policy": 1.0, "phone-m@80": 9.0, "phone-s@60": 4.0, "phone-xs@40": 2.0}
     path.write_text(CostTable(unit="ms", networks=networks).model_dump_json())
     assert read_costs(path, arch).per_frame(arch) == (10, 5, 3, 1, 1, 0.5, 0.25)
     path.write_text('{"unit": "ms", "networks": {"policy": -1}}')
@@ -339,7 +339,7 @@ def test_baselines_are_models() -> None:
     for label in VARIANTS:
         for arch in arnet_arch(label).baselines():
             assert named_arch(arch.name) == arch
-    assert {"arnet-phone-scale-64", "arnet-phone-random", "arnet-phone-lstm"} <= set(BASELINES)
+    assert {"arnet-phone-scale-80", "arnet-phone-random", "arnet-phone-lstm"} <= set(BASELINES)
     assert not named_arch("arnet-phone-multi-scale").deploys
     with pytest.raises(BadInput, match="is a baseline to compare with and has no plan"):
         deploy_parts(seeded_model(tiny(decides="random")), (SIDE, SIDE))

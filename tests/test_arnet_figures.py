@@ -14,11 +14,11 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     base = motion_records()["stream"]
     usage = {"a": 0.5, "b": 0.5}
     for name, changes in {
-        "scale-64-0": {"top1": 0.5, "gflops_per_frame": 0.010},
+        "scale-80-0": {"top1": 0.5, "gflops_per_frame": 0.010},
         "arnet-0": {"top1": 0.8, "gflops_per_frame": 0.002, "usage": usage},
         "arnet-1": {"top1": 0.9, "gflops_per_frame": 0.004, "usage": {"a": 1.0, "b": 0.0}},
         "litert-arnet-0": {"ms_per_frame": 0.5},
-        "litert-scale-64-0": {"ms_per_frame": 2.0},
+        "litert-scale-80-0": {"ms_per_frame": 2.0},
         "dial-GFLOPs-0-0": {"top1": 0.8, "gflops_per_frame": 0.002},
     }.items():
         (tmp_path / f"{name}.json").write_text(base.model_copy(update=changes).to_json())
@@ -29,7 +29,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("records")
 def test_the_table_has_seeds_costs_and_times() -> None:
     rows = arnet_figures.arnet_table().splitlines()
-    assert "| UNIFORM (64 pixels only) | 50.0 (50.0) | 10.00 | 100% | – |" in rows
+    assert "| UNIFORM (80 pixels only) | 50.0 (50.0) | 10.00 | 100% | – |" in rows
     assert "| AR-Net | 85.0 (80.0 / 90.0) | 3.00 | 30% | 0.50 bits |" in rows
     assert "| LiteRT | 0.50 | 2.00 | 0.25 | 0.30 |" in rows
 

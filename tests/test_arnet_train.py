@@ -187,16 +187,16 @@ def test_costs_in_another_unit_weigh_the_same(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = ArNet(arch)
     path = tmp_path / "ms.json"
-    networks = {"policy": 1.0, "phone-m@64": 20.0, "phone-s@48": 10.0, "phone-xs@32": 5.0}
+    networks = {"policy": 1.0, "phone-m@80": 20.0, "phone-s@60": 10.0, "phone-xs@40": 5.0}
     path.write_text(json.dumps({"unit": "ms", "networks": networks}))
     recipe = make_recipe({"model": "arnet-phone", "costs": str(path), "dearest": 4.0})
     assert Adaptive(model, recipe).costs == (4, 2, 1, 0, 0, 0, 0)
     path.write_text(json.dumps({"unit": "ms", "networks": {"policy": 1.0}}))
-    with pytest.raises(BadInput, match="the cost table has no phone-m@64"):
+    with pytest.raises(BadInput, match="the cost table has no phone-m@80"):
         Adaptive(model, recipe)
     with torch.device("meta"):
         single = ArNet(arch.alone(0))
-    with pytest.raises(BadInput, match="arnet-phone-scale-64 has nothing to decide"):
+    with pytest.raises(BadInput, match="arnet-phone-scale-80 has nothing to decide"):
         adaptive(single, recipe)
 
 

@@ -173,10 +173,10 @@ VARIANTS: dict[str, dict[str, object]] = {
         "hidden": 256,
     },
     "phone": {
-        "policy": Backbone(name="phone-xs", side=24),
-        "backbones": _scales("phone-m", "phone-s", "phone-xs", full=64),
+        "policy": Backbone(name="phone-xs", side=36),
+        "backbones": _scales("phone-m", "phone-s", "phone-xs", full=80),
         "hidden": 128,
-        "resolution": 64,
+        "resolution": 80,
         "rescale": "area",
         "rate": 5.0,
         "dropout": 0.2,
