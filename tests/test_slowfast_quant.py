@@ -180,7 +180,7 @@ def test_the_simulation_is_the_real_file(
     """As noisy as the int8 files, and mostly the same noise; also with parts left in floats."""
     held = checkpoint(causal=causal, resolution=64)
     delay = held.model.delay
-    video = encode_video(tmp_path / "v.mp4", clip(150, 64, 64), rate=15)
+    video = encode_video(tmp_path / "v.mp4", clip(150, 64, 64), rate=15, steady=True)
     options = ExportOptions(
         (fmt,),  # type: ignore[arg-type]
         ("int8",),
@@ -211,7 +211,8 @@ def test_the_simulation_is_the_real_file(
         kinds = {t.state: t.dtype for g in files.graphs.values() for t in g.file.inputs if t.state}
     assert (kinds["fast.res3.blocks.0.stream"] == "float32") == bool(kept)
     assert kinds["fast.res4.blocks.1.stream"] != "float32"
-    assert snr(expected, rounded) == pytest.approx(snr(expected, real), abs=2)
+    # Within half and twice the noise.
+    assert snr(expected, rounded) == pytest.approx(snr(expected, real), abs=3)
     assert snr(real, rounded) > snr(expected, real)
 
 

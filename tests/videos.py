@@ -23,13 +23,20 @@ def encode_video(
     rate: int = 10,
     codec: str = "libx264",
     options: dict[str, str] | None = None,
+    steady: bool = False,
 ) -> Path:
-    """These RGB pictures of one size; `options` are the container's."""
+    """These RGB pictures of one size; `options` are the container's.
+
+    `steady`: the same file every time, which x264 does not promise with several threads or with its
+    macroblock tree.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream(codec, rate=rate)
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
+        if steady:
+            stream.options = {"threads": "1", "x264-params": "mbtree=0"}
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
