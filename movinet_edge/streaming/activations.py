@@ -10,7 +10,8 @@ from torch import Tensor
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "swish": F.silu,
     "hard_swish": F.hardswish,  # x * relu6(x + 3) / 6
-    "hard_swish_plain": lambda x: x * (F.relu6(x + 3) * (1 / 6)),  # where there is no operator
+    # Where there is no operator; converters find it again in other orders.
+    "hard_swish_plain": lambda x: (x * (1 / 6)) * F.relu6(x + 3),
     "relu6": F.relu6,
     "relu": F.relu,
 }
