@@ -8,6 +8,7 @@ import io.movinetedge.bundle.ModelFile
 import io.movinetedge.bundle.Role
 import io.movinetedge.bundle.TensorSpec
 import io.movinetedge.engine.Binding
+import io.movinetedge.engine.Engine
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.EngineOptions
 import io.movinetedge.engine.TensorBuffer
@@ -37,7 +38,6 @@ internal class GraphRunner(
     private val clock: EngineClock,
 ) : Closeable {
     val file = findFile(graph, factory.format, precision)
-    private val engine = factory.load(bundle.file(file), file, options)
     private val inputs = HashMap<String, TensorBuffer>()
     private val outputs = HashMap<String, TensorBuffer>()
     private val read = HashMap<String, AgedFeature>()
@@ -48,6 +48,7 @@ internal class GraphRunner(
     private val made: Array<FeatureRing>
     private val phases: Phases
     private val period: Int
+    private val engine: Engine
     val rings: List<StateRing> = stateRings(graph, file)
     val frame: FrameInput?
     var steps = 0
@@ -76,6 +77,7 @@ internal class GraphRunner(
         period = period(lengths).toInt()
         phases = Phases(IntArray(turns.size + 1))
         reset()
+        engine = factory.load(bundle.file(file), file, options) // last: nothing has to be undone
     }
 
     /** The engine's version. */
