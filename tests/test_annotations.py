@@ -210,7 +210,7 @@ FILES = {
     "d.csv": ("video,start\na,1\n", "is no table of segments; it needs the columns video, type"),
     "e.csv": ("video,type,start,end\nvideo_test_1,21,1,2\n", "has the class 21, THUMOS14 has 0"),
     "f.csv": ("video,type,start,end\nvideo_test_1,Diving,1\n", "has '' where a number belongs"),
-    "g.xml": ("<a/>", "holds no annotations; name a .json, a .csv or THUMOS14's folder"),
+    "g.xml": ("<a/>", "is no annotation file; name a .json, a .csv or THUMOS14's folder"),
     "h/x_test.txt": ("video_test_1 5\n", "line 1 of"),
     "i/notes.txt": ("video_test_1 5 6\n", "has no annotations as THUMOS14's"),
 }
@@ -225,7 +225,7 @@ def test_files_that_are_none(name: str, tree: Tree) -> None:
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="there are no annotations at"):
+    with pytest.raises(BadInput, match="there is no annotation file at"):
         read_annotations(tmp_path / "none.json")
     (tmp_path / "a.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="is not UTF-8 text"):

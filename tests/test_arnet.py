@@ -18,7 +18,7 @@ from movinet_edge.models.backbone_table import Backbone
 from movinet_edge.models.registry import BASELINES, deploy_parts, named_arch, seeded_model
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime.rescale import rescale
-from movinet_edge.streaming.state import State
+from tests.pieces import in_pieces
 
 SIDE = 48
 CLASSES = 5
@@ -140,12 +140,8 @@ def test_clips_and_steps_are_the_same(changes: dict[str, object], pieces: tuple[
     model, x = random_model(**changes), clip()
     with torch.no_grad():
         whole, _ = model(x)
-        state: State = {}
-        parts = []
-        for piece in x.split(pieces, 1):
-            logits, state = model(piece, state)
-            parts.append(logits)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-9, atol=1e-9)
+        parts, _ = in_pieces(model, x, pieces)
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-9)
 
 
 def test_later_frames_do_not_matter() -> None:

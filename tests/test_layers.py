@@ -17,6 +17,7 @@ from movinet_edge.streaming.layers import (
     tick,
 )
 from movinet_edge.streaming.state import CLOCK, State, detach, name_states
+from tests.pieces import in_pieces
 
 
 class CausalConv(nn.Module):
@@ -76,12 +77,8 @@ def make(factory: object) -> nn.Module:
 def test_clip_equals_sub_clips(factory: object, cut: list[int]) -> None:
     layer, x = make(factory), torch.randn(2, 9, 4, 7, 6)
     whole, last = layer(x, {})
-    state: State = {}
-    parts = []
-    for part in x.split(cut, 1):
-        y, state = layer(part, state)
-        parts.append(y)
-    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    parts, state = in_pieces(layer, x, cut)
+    torch.testing.assert_close(parts, whole)
     for name, value in last.items():
         torch.testing.assert_close(state[name], value)
 

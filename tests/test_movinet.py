@@ -15,8 +15,9 @@ from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_table import MoViNetArch, published_arch
 from movinet_edge.models.registry import MODELS, arch_from_record, named_arch, seeded_model
 from movinet_edge.streaming.spec import describe, initial_state
-from movinet_edge.streaming.state import CLOCK, State
+from movinet_edge.streaming.state import CLOCK
 from tests.bundles import MOVINETS
+from tests.pieces import in_pieces
 
 # Trainable parameters, MMAC of one frame, and all state bytes, as published or derived from the
 # official models' tables (states there count a 4-byte frame counter per pool and encoding).
@@ -59,12 +60,8 @@ def test_clip_equals_sub_clips_and_steps(name: str) -> None:
     with torch.no_grad():
         whole, last = model(x)
         for cut in ([1] * 7, [3, 1, 3]):
-            state: State = {}
-            parts = []
-            for part in x.split(cut, 1):
-                logits, state = model(part, state)
-                parts.append(logits)
-            assert relative_error(torch.cat(parts, 1), whole) < 1e-9
+            parts, state = in_pieces(model, x, cut)
+            assert relative_error(parts, whole) < 1e-9
             for key, value in last.items():
                 torch.testing.assert_close(state[key], value)
         # Causality: the first answers do not depend on later frames.

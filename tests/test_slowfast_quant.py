@@ -30,12 +30,12 @@ from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.layers import StackedConv
 from movinet_edge.streaming.spec import module_macs
-from movinet_edge.streaming.state import State
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import make_recipe
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.trainer import Trainer, TrainOptions
 from tests.bundles import clip, logits_of
+from tests.pieces import in_pieces
 from tests.simulated import calibrated
 from tests.videos import encode_video
 
@@ -117,13 +117,8 @@ def test_every_kind_is_near_its_floats(changes: dict[str, object]) -> None:
 
 
 def frame_by_frame(model: SlowFast, x: Tensor) -> Tensor:
-    state: State = {}
-    answers = []
     with torch.no_grad():
-        for frame in x.split(1, 1):
-            answer, state = model(frame, state)
-            answers.append(answer)
-    return torch.cat(answers, 1)
+        return in_pieces(model, x, 1)[0]
 
 
 def test_cutting_a_clip_changes_nothing() -> None:

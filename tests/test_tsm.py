@@ -15,7 +15,8 @@ from movinet_edge.pattern import moving_pattern
 from movinet_edge.streaming.deploy import FormName, Layout
 from movinet_edge.streaming.layers import TemporalShift, shift_both
 from movinet_edge.streaming.spec import describe, initial_state
-from movinet_edge.streaming.state import CLOCK, State, name_states
+from movinet_edge.streaming.state import CLOCK, name_states
+from tests.pieces import in_pieces
 
 SIDE = 48
 FRAMES = 4
@@ -90,12 +91,8 @@ def test_clips_and_steps_are_the_same(pieces: tuple[int, ...]) -> None:
     model, x = model_of(tiny(True)).double(), clip(7)
     with torch.no_grad():
         whole, after = model(x)
-        state: State = {}
-        parts = []
-        for piece in x.split(pieces, 1):
-            logits, state = model(piece, state)
-            parts.append(logits)
-    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-9, atol=1e-9)
+        parts, state = in_pieces(model, x, pieces)
+    torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-9)
     assert state.keys() == after.keys()
     for name, value in after.items():
         torch.testing.assert_close(state[name], value, rtol=1e-9, atol=1e-9)

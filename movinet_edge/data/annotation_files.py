@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from movinet_edge.data.sources import canonical_split, text_of
+from movinet_edge.data.sources import canonical_split, read_by_kind, text_of
 from movinet_edge.errors import BadInput
 
 # Beside G-TAD's annotations of ActivityNet: which split each video belongs to.
@@ -59,17 +59,9 @@ def read_raw(path: Path) -> list[RawVideo]:
     Raises:
         BadInput: missing, unreadable or of no known layout.
     """
-    if not path.exists():
-        raise BadInput(
-            f"there are no annotations at {path}; name a .json, a .csv or THUMOS14's folder"
-        )
-    read = READERS.get("folder" if path.is_dir() else path.suffix.lower())
-    if read is None:
-        raise BadInput(f"{path} holds no annotations; name a .json, a .csv or THUMOS14's folder")
-    try:
-        return read(path)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); see to its rights") from error
+    return read_by_kind(
+        path, READERS, "annotation file", "name a .json, a .csv or THUMOS14's folder"
+    )
 
 
 # JSON --------------------------------------------------------------------------------------

@@ -8,11 +8,14 @@ import math
 import os
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from movinet_edge.errors import BadInput
+
+T = TypeVar("T")
 
 SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
@@ -107,13 +110,24 @@ def read_source(path: Path) -> Source:
     Raises:
         BadInput: it is none of these, or not readable as such.
     """
+    return read_by_kind(
+        path, READERS, "data set", "name a folder of classes or a list (.txt, .csv)"
+    )
+
+
+def read_by_kind(
+    path: Path, readers: Mapping[str, Callable[[Path], T]], what: str, advice: str
+) -> T:
+    """By the reader of a file's suffix, or of a ``folder``.
+
+    Raises:
+        BadInput: there is no such file, no reader for it, or it cannot be opened.
+    """
     if not path.exists():
-        raise BadInput(
-            f"there is no data set at {path}; name a folder of classes or a list (.txt, .csv)"
-        )
-    read = READERS.get("folder" if path.is_dir() else path.suffix.lower())
+        raise BadInput(f"there is no {what} at {path}; {advice}")
+    read = readers.get("folder" if path.is_dir() else path.suffix.lower())
     if read is None:
-        raise BadInput(f"{path} is no data set; name a folder of classes or a list (.txt, .csv)")
+        raise BadInput(f"{path} is no {what}; {advice}")
     try:
         return read(path)
     except OSError as error:

@@ -71,6 +71,21 @@ class ModelArch(BaseModel, ABC):
         return True
 
 
+class OwnClips:
+    """Of architectures whose record says how long and how fast their clips are."""
+
+    frames: int
+    rate: float
+
+    @property
+    def frame_rate(self) -> float:
+        return self.rate
+
+    @property
+    def clip_frames(self) -> int:
+        return self.frames
+
+
 class VideoModel(nn.Module, ABC):
     """A classifier of videos; `arch` is its record."""
 

@@ -12,7 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from movinet_edge.bundle import Rescale
-from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.arch import ModelArch, OwnClips
 from movinet_edge.models.backbone_table import SMALLEST_SIDE, Backbone
 
 Decides = Literal["policy", "random", "all"]
@@ -31,7 +31,7 @@ class Action:
     skip: int = 0
 
 
-class ArNetArch(ModelArch):
+class ArNetArch(OwnClips, ModelArch):
     """A network that chooses for every frame; `label` names it, everything else defines it.
 
     Without `policy` nothing is chosen: all `backbones` look at all frames. With `lite` the policy's
@@ -85,14 +85,6 @@ class ArNetArch(ModelArch):
     def summary(self) -> str:
         held = f", skips hold {'h and c' if self.hold == 'both' else 'h'}" if self.skips else ""
         return f"{', '.join(a.name for a in self.actions)}; {self.rescale}{held}"
-
-    @property
-    def frame_rate(self) -> float:
-        return self.rate
-
-    @property
-    def clip_frames(self) -> int:
-        return self.frames
 
     @property
     def actions(self) -> tuple[Action, ...]:

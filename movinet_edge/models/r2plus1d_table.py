@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from movinet_edge.models.arch import OwnClips
 from movinet_edge.models.encoder import EncoderArch
 
 # Of torchvision's weights, by channel (Kinetics).
@@ -48,7 +49,7 @@ class FactorRow:
         return self.stride > 1 or self.inputs != self.outputs
 
 
-class R2plus1dArch(EncoderArch):
+class R2plus1dArch(OwnClips, EncoderArch):
     """An R(2+1)D network; `label` names it, everything else defines it.
 
     `width` are the channels of the first stage, doubled by each of the others. A snippet has
@@ -73,14 +74,6 @@ class R2plus1dArch(EncoderArch):
     @property
     def summary(self) -> str:
         return f"{self.frames} frames at {self.rate:g} per second"
-
-    @property
-    def frame_rate(self) -> float:
-        return self.rate
-
-    @property
-    def clip_frames(self) -> int:
-        return self.frames
 
     @property
     def features(self) -> int:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from movinet_edge.models.arch import OwnClips
 from movinet_edge.models.backbone_table import BACKBONES, Backbone, BlockRow
 from movinet_edge.models.encoder import EncoderArch
 
@@ -18,7 +19,7 @@ RAW_FRAME_RATE = 30.0  # of decoded videos
 DEEP = 23  # blocks of the third stage from which on every second block shifts
 
 
-class TsmArch(EncoderArch):
+class TsmArch(OwnClips, EncoderArch):
     """A ResNet whose blocks see parts of other frames; `label` names it, all else defines it.
 
     1 / `fold` of a block's channels come from the next frame and as many from the one before; with
@@ -51,14 +52,6 @@ class TsmArch(EncoderArch):
     def summary(self) -> str:
         ways = "from the past" if self.causal else "each way"
         return f"{self.frames} frames at {self.rate:g} per second, 1/{self.fold} shifted {ways}"
-
-    @property
-    def frame_rate(self) -> float:
-        return self.rate
-
-    @property
-    def clip_frames(self) -> int:
-        return self.frames
 
     @property
     def is_one_graph(self) -> bool:
