@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CELLS = 8  # of a pattern, along each side
+CELLS = 12  # of a pattern, along each side
 
 _row, _column = np.mgrid[0:CELLS, 0:CELLS]
-_ring = np.minimum.reduce([_row, _column, CELLS - 1 - _row, CELLS - 1 - _column])
+_left = np.minimum(_column, CELLS - 1 - _column)  # from the nearer side
 PATTERNS: dict[str, np.ndarray] = {
     "rows": _row // 2 % 2,
     "columns": _column // 2 % 2,
     "rising": (_row + _column) // 2 % 2,
     "falling": (_row - _column) // 2 % 2,
     "checks": (_row // 2 + _column // 2) % 2,
-    "rings": (_ring % 2 == 0) * 1,
+    "arrows": (_row + _left) // 2 % 2,
 }
 NOTHING = "nothing"  # ink anywhere, another pattern on every card
 
@@ -51,11 +51,11 @@ def draw_card(name: str, frames: int, rate: float, rng: np.random.Generator) -> 
         pattern = rng.permutation(flat).reshape(CELLS, CELLS)
     else:
         pattern = PATTERNS[name]
-    length = int(rate * rng.uniform(1.2, 1.8))
+    length = int(rate * rng.uniform(1.5, 2.0))
     first = int(rng.integers(0, frames - length))
     centre = float(rng.uniform(0.15, 0.85)), float(rng.uniform(0.15, 0.85))
     paper, ink = rng.uniform(0.8, 1, 3), rng.uniform(0, 0.2, 3)
-    side = float(rng.uniform(0.2, 0.24))
+    side = float(rng.uniform(0.28, 0.32))
     return Card(pattern, centre, side, first, first + length - 1, paper, ink)
 
 

@@ -7,8 +7,8 @@ about the class, and all frames without their order leave several pairs and both
 possible.
 
 The variant ``adaptive`` is for models that decide how closely they look: long clips in which for
-most of the time nothing happens. Half of the classes are told by a movement that small frames show
-as well, the others by the pattern of a small card that is there for a moment.
+most of the time nothing happens. Half of the classes are told by a change over time that small
+frames show as well, the others by the pattern of a small card that is there for a moment.
 """
 
 from __future__ import annotations
@@ -42,10 +42,12 @@ PAIRS = (
     ("light", "lighting up", "going dark"),
     ("turn", "turning clockwise", "turning counter-clockwise"),
 )
-# Classes told by a pattern, which take turns with those pairs in the adaptive variant.
-SHOWN = (("rows", "columns"), ("rising", "falling"), ("checks", "rings"))
+# The adaptive variant: changes of the whole picture's look, which take turns with patterns.
+COARSE = ("size", "doors", "light")
+SHOWN = (("rows", "columns"), ("rising", "falling"), ("checks", "arrows"))
 FRAME_RATE = 20
 SECONDS = 3.2  # of a trimmed clip
+FRAME_RATE_ADAPTIVE = 10
 SECONDS_ADAPTIVE = 6.4
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}  # shares of the clips of a class
 
@@ -74,9 +76,9 @@ ACTIONS = tuple(
 )
 ADAPTIVE = tuple(
     action
-    for number, patterns in enumerate(SHOWN)
+    for attribute, patterns in zip(COARSE, SHOWN, strict=True)
     for action in (
-        *ACTIONS[2 * number : 2 * number + 2],
+        *(action for action in ACTIONS if action.attribute == attribute),
         *(Action(f"showing {name}", "", False, name) for name in patterns),
     )
 )
@@ -211,18 +213,19 @@ def _write(config: MotionConfig, job: Job, path: str) -> tuple[list[dict[str, ob
     # A class has the same videos whatever other classes there are.
     key = len(ACTIONS) if action is None else action.key
     rng = np.random.default_rng([config.seed, key, job.number])
-    card = None
+    card, rate = None, FRAME_RATE
     if action is None:
         tracks, segments = untrimmed_tracks(config.actions, rng)
     elif config.variant == "adaptive":
-        tracks, card = adaptive_tracks(action, int(SECONDS_ADAPTIVE * FRAME_RATE), rng)
+        rate = FRAME_RATE_ADAPTIVE
+        tracks, card = adaptive_tracks(action, int(SECONDS_ADAPTIVE * rate), rng)
         segments = [{"segment": [0.0, SECONDS_ADAPTIVE], "label": action.label}]
     else:
         tracks = clip_tracks(action, int(SECONDS * FRAME_RATE), rng)
         segments = [{"segment": [0.0, SECONDS], "label": action.label}]
-    video = render(tracks, config.size, rng, card)
-    encode(video, Path(path), crf=int(rng.integers(20, 31)))
-    return segments, len(video) / FRAME_RATE
+    video = render(tracks, config.size, rng, rate, card)
+    encode(video, Path(path), crf=int(rng.integers(20, 31)), rate=rate)
+    return segments, len(video) / rate
 
 
 def clip_tracks(action: Action, frames: int, rng: np.random.Generator) -> Tracks:
@@ -243,9 +246,8 @@ def adaptive_tracks(action: Action, frames: int, rng: np.random.Generator) -> tu
     """
     tracks = {name: np.full(frames, rng.random(), np.float32) for name in ATTRIBUTES}
     tells = action.pattern is None
-    coarse = [a.attribute for a in ADAPTIVE if a.pattern is None]
-    moving = action.attribute if tells else str(rng.choice(coarse))
-    length = int(FRAME_RATE * rng.uniform(1.6, 2.8))
+    moving = action.attribute if tells else str(rng.choice(COARSE))
+    length = int(FRAME_RATE_ADAPTIVE * rng.uniform(1.6, 2.8))
     first = int(rng.integers(0, frames - length))
     if tells:
         ramp = _ramp(length, rng)
@@ -256,7 +258,7 @@ def adaptive_tracks(action: Action, frames: int, rng: np.random.Generator) -> tu
         move = 1 - both if rng.random() < 0.5 else both
     before, after = np.full(first, move[0]), np.full(frames - first - length, move[-1])
     tracks[moving] = np.concatenate([before, move, after]).astype(np.float32)
-    return tracks, draw_card(action.pattern or NOTHING, frames, FRAME_RATE, rng)
+    return tracks, draw_card(action.pattern or NOTHING, frames, FRAME_RATE_ADAPTIVE, rng)
 
 
 def _ramp(frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -320,15 +322,19 @@ def _pause(
 
 
 def render(
-    tracks: Tracks, size: int, rng: np.random.Generator, card: Card | None = None
+    tracks: Tracks,
+    size: int,
+    rng: np.random.Generator,
+    rate: int = FRAME_RATE,
+    card: Card | None = None,
 ) -> np.ndarray:
-    """The scene over time with camera shake and sensor noise: uint8 [T, size, size, 3]."""
+    """The scene at `rate` frames per second, camera shake, noise: uint8 [T, size, size, 3]."""
     frames = len(tracks["across"])
     steps = rng.normal(0, 0.004, (frames, 2)) * rng.uniform(0.3, 1.5)
     shake = np.zeros((frames, 2))
     for frame in range(1, frames):
         shake[frame] = (0.9 * shake[frame - 1] + steps[frame]).clip(-0.08, 0.08)
-    video = Scene(size, rng).render(tracks, np.arange(frames) / FRAME_RATE, shake)
+    video = Scene(size, rng).render(tracks, np.arange(frames) / rate, shake)
     if card is not None:
         paint_card(video, card)
     noise = rng.standard_normal(video.shape, np.float32)
@@ -336,7 +342,7 @@ def render(
     return (video.clip(0, 1) * 255).astype(np.uint8)
 
 
-def encode(video: np.ndarray, path: Path, crf: int) -> None:
+def encode(video: np.ndarray, path: Path, crf: int, rate: int = FRAME_RATE) -> None:
     """Write frames (uint8 [T, H, W, 3]) as H.264, the same bytes every time.
 
     x264's results vary with its threads and, even with one, with its macroblock tree.
@@ -344,7 +350,7 @@ def encode(video: np.ndarray, path: Path, crf: int) -> None:
     with av.open(str(path), "w") as container:
         options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
         options["x264-params"] = "no-mbtree=1"
-        stream = container.add_stream("libx264", rate=FRAME_RATE, options=options)
+        stream = container.add_stream("libx264", rate=rate, options=options)
         stream.height, stream.width, stream.pix_fmt = *video.shape[1:3], "yuv420p"
         for image in video:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
