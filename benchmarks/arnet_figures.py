@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean
 
+from movinet_edge.benchmarks.arnet_bundles import BundleRuns
 from movinet_edge.benchmarks.arnet_motion import (
     ALONE,
     BIASES,
     CHOSEN,
     MODEL,
+    PRECISIONS,
     RESULTS,
     SCALES,
     UNITS,
@@ -51,7 +54,7 @@ def entropy(usage: dict[str, float]) -> float:
 
 
 def arnet_table() -> str:
-    """Markdown: a row per model, then what a frame takes on this computer."""
+    """Markdown: a row per model."""
     base = cost(found(ALONE))
     lines = [
         "| model | test top-1 (seeds) | MFLOPs per frame | of UNIFORM | entropy of usage |",
@@ -68,17 +71,31 @@ def arnet_table() -> str:
             f"| {title} | {top1(records):.1f} ({each}) | {1e3 * cost(records):.2f} | "
             f"{cost(records) / base:.0%} | {bits} |"
         )
-    lines += ["", "| engine | AR-Net, ms per frame | UNIFORM | ratio | by GFLOPs |"]
-    lines += ["|---|---|---|---|---|"]
-    promised = cost(found(CHOSEN)) / base
-    for engine in ENGINES:
-        ours, whole = (found(f"{engine}-{name}") for name in (CHOSEN, ALONE))
-        if ours and whole:
-            times = [mean(r.ms_per_frame or 0.0 for r in records) for records in (ours, whole)]
-            lines.append(
-                f"| {NAMES[engine]} | {times[0]:.2f} | {times[1]:.2f} | "
-                f"{times[0] / times[1]:.2f} | {promised:.2f} |"
+    return "\n".join(lines)
+
+
+def bundle_table() -> str:
+    """Markdown: a row per engine and precision, AR-Net's bundle by that of the largest scale."""
+    lines = [
+        "| engine | precision | top-1 | decisions as PyTorch | answers | "
+        "of UNIFORM: multiply-adds | engine's time | whole time | ms per video |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for engine, precision in product(ENGINES, PRECISIONS):
+        paths = sorted(RESULTS.glob(f"{engine}-{precision}-[0-9].json"))
+        runs = [BundleRuns.model_validate_json(path.read_text("utf-8")) for path in paths]
+        if runs:
+            shares = (
+                100 * mean(run.top1 for run in runs),
+                mean(run.equal_decisions for run in runs),
+                mean(run.equal_answers for run in runs),
+                mean(run.ours.mmacs / run.alone.mmacs for run in runs),
+                mean(run.ours.engine_ms / run.alone.engine_ms for run in runs),
+                mean(run.ours.ms / run.alone.ms for run in runs),
+                mean(run.ours.ms for run in runs),
             )
+            row = "{:.1f} | {:.2%} | {:.2%} | {:.2f} | {:.2f} | {:.2f} | {:.1f}".format(*shares)
+            lines.append(f"| {NAMES[engine]} | {precision} | {row} |")
     return "\n".join(lines)
 
 

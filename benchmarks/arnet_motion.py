@@ -1,4 +1,4 @@
-"""AR-Net on the adaptive motion videos: three stages, baselines, the dial, and bundles on a clock.
+"""AR-Net on the adaptive motion videos: three stages, baselines, the dial, bundles.
 
 ``python -m movinet_edge.benchmarks.arnet_motion DATA RUNS [SEED...]`` trains and evaluates on the
 videos of ``movinet-edge data make motion --variant adaptive --per-class 300``; results lie in
@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from movinet_edge.benchmarks.arnet_bundles import compare, decisions, read_videos, save
 from movinet_edge.benchmarks.motion import movinet_edge
 from movinet_edge.benchmarks.slowfast import ENGINES
 
@@ -24,6 +25,7 @@ CHOSEN = "arnet"
 # Settings of the dial, in units of what the dearest action costs.
 BIASES = (-2.0, 0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 UNITS = ("GFLOPs", "ms")
+PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,19 @@ def dearest(bundle: Path) -> float:
     return max(action.cost for action in choice.actions)
 
 
-def clock(seed: str, data: Path, runs: Path) -> None:
-    """What a frame takes, of the bundle and of the largest scale alone, on both engines."""
-    for name in (CHOSEN, ALONE):
-        bundle = runs / f"timed-{name}-{seed}"
-        export(checkpoint(runs, name, seed), bundle)
-        for engine in ENGINES:
-            evaluate(bundle, data, f"{engine}-{name}-{seed}", "--backend", engine)
+def prove(seed: str, data: Path, runs: Path) -> None:
+    """Decisions and times of the bundle, in floats and in integers, on both engines."""
+    sources = [checkpoint(runs, name, seed) for name in (CHOSEN, ALONE)]
+    bundles = [runs / f"exported-{name}-{seed}" for name in (CHOSEN, ALONE)]
+    words = [f"--precision={precision}" for precision in PRECISIONS]
+    for source, bundle in zip(sources, bundles, strict=True):
+        export(source, bundle, *words, "--calibrate", data / "train")
+    videos = read_videos(data, "test", sources[0])
+    wanted = decisions(sources[0], videos)
+    for engine in ENGINES:
+        for precision in PRECISIONS:
+            record = compare(bundles, engine, precision, data, videos, wanted)
+            save(record, RESULTS / f"{engine}-{precision}-{seed}.json")
 
 
 def main() -> None:
@@ -129,7 +137,7 @@ def main() -> None:
                 evaluate(checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
     dial(seeds[0], data, runs)
     for seed in seeds:
-        clock(seed, data, runs)
+        prove(seed, data, runs)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from movinet_edge.benchmarks import arnet_figures
+from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Cost, save
+from movinet_edge.benchmarks.machine import describe_machine
 from movinet_edge.benchmarks.training_figures import motion_records
 
 
@@ -17,21 +19,34 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "scale-80-0": {"top1": 0.5, "gflops_per_frame": 0.010},
         "arnet-0": {"top1": 0.8, "gflops_per_frame": 0.002, "usage": usage},
         "arnet-1": {"top1": 0.9, "gflops_per_frame": 0.004, "usage": {"a": 1.0, "b": 0.0}},
-        "litert-arnet-0": {"ms_per_frame": 0.5},
-        "litert-scale-80-0": {"ms_per_frame": 2.0},
         "dial-GFLOPs-0-0": {"top1": 0.8, "gflops_per_frame": 0.002},
     }.items():
         (tmp_path / f"{name}.json").write_text(base.model_copy(update=changes).to_json())
+    costs = {
+        who: Cost(runs={"policy": 16.0}, mmacs=mmacs, ms=ms, engine_ms=ms / 2)
+        for who, mmacs, ms in (("ours", 60.0, 5.0), ("alone", 300.0, 20.0))
+    }
+    run = BundleRuns(
+        **{"model": "m", "engine": "litert", "precision": "int8", "data": "d", "videos": 10},
+        **{"frames": 160, "top1": 0.8, "equal_decisions": 0.995, "equal_answers": 1.0},
+        **{"machine": describe_machine(None), "versions": {}, **costs},
+    )
+    save(run, tmp_path / "litert-int8-0.json")
     monkeypatch.setattr(arnet_figures, "RESULTS", tmp_path)
     return tmp_path
 
 
 @pytest.mark.usefixtures("records")
-def test_the_table_has_seeds_costs_and_times() -> None:
+def test_the_table_has_seeds_and_costs() -> None:
     rows = arnet_figures.arnet_table().splitlines()
     assert "| UNIFORM (80 pixels only) | 50.0 (50.0) | 10.00 | 100% | – |" in rows
     assert "| AR-Net | 85.0 (80.0 / 90.0) | 3.00 | 30% | 0.50 bits |" in rows
-    assert "| LiteRT | 0.50 | 2.00 | 0.25 | 0.30 |" in rows
+
+
+@pytest.mark.usefixtures("records")
+def test_the_table_of_bundles() -> None:
+    (*_, row) = arnet_figures.bundle_table().splitlines()
+    assert row == "| LiteRT | int8 | 80.0 | 99.50% | 100.00% | 0.20 | 0.25 | 0.25 | 5.0 |"
 
 
 def test_the_figure_shows_baselines_and_the_dial(records: Path) -> None:

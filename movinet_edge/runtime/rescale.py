@@ -53,5 +53,7 @@ def rescale(frame: np.ndarray, height: int, width: int, rule: Rescale) -> np.nda
     if rule == "nearest":
         return frame[nearest(rows, height)[:, None], nearest(columns, width)]
     tall = weights(rows, height, rule) @ frame.reshape(rows, -1).astype(np.float32)
-    small: np.ndarray = np.matmul(weights(columns, width, rule), tall.reshape(height, columns, 3))
+    # One large product instead of one for each row.
+    planes = tall.reshape(height, columns, 3).transpose(0, 2, 1).reshape(-1, columns)
+    small = (planes @ weights(columns, width, rule).T).reshape(height, 3, width).transpose(0, 2, 1)
     return np.rint(small).astype(np.uint8) if frame.dtype == np.uint8 else small
