@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from movinet_edge.benchmarks.arnet_figures import arnet_table, bundle_table, draw_costs
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
@@ -55,6 +56,8 @@ OPERATORS = "<!-- operators: begin -->", "<!-- operators: end -->"
 PEERS = "<!-- peers: begin -->", "<!-- peers: end -->"
 NATIVE = "<!-- native: begin -->", "<!-- native: end -->"
 CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
+ADAPTIVE = "<!-- adaptive: begin -->", "<!-- adaptive: end -->"
+BRANCHES = "<!-- branches: begin -->", "<!-- branches: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -190,6 +193,9 @@ def main() -> None:
     write_table(STREAMING, streaming_table(), "docs/slowfast.md")
     write_table(TWO_RATES, slowfast_table(), "docs/slowfast.md")
     draw_streaming(FIGURES / "slowfast.svg")
+    write_table(ADAPTIVE, arnet_table(), "docs/arnet.md")
+    write_table(BRANCHES, bundle_table(), "docs/arnet.md")
+    draw_costs(FIGURES / "arnet.svg")
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():
