@@ -30,6 +30,7 @@ public class Benchmark(
      *
      * @throws BadInput an unusable bundle, engine, delegate or schedule.
      * @throws CheckFailed the engine computes wrong numbers.
+     * @throws InterruptedException its thread was interrupted.
      */
     public fun run(
         path: File,

@@ -1,6 +1,7 @@
 package io.movinetedge.engine
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
 import java.io.Closeable
@@ -76,6 +77,7 @@ internal fun EngineFactory.delegateOf(options: EngineOptions): String {
         throw BadInput(
             "$library has no delegate $asked here; it has ${delegates.joinToString()}, " +
                 "of which ${delegates.first()} runs on the CPU",
+            fault = Fault.NO_DELEGATE,
         )
     }
     return asked

@@ -10,6 +10,7 @@ import ai.onnxruntime.OrtProvider
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.DType
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
@@ -50,7 +51,7 @@ public object OrtEngines : EngineFactory {
         try {
             return OrtEngine(model, file, delegate, options.threads)
         } catch (error: OrtException) {
-            throw BadInput("$name cannot load ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("$name cannot load ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 }
@@ -86,7 +87,7 @@ private class OrtEngine(
         try {
             session.run(inputs, outputs).close()
         } catch (error: OrtException) {
-            throw BadInput("onnxruntime cannot run ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("onnxruntime cannot run ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 

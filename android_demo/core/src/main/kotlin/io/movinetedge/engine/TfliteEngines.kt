@@ -1,6 +1,7 @@
 package io.movinetedge.engine
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
 import io.movinetedge.firstLine
@@ -50,7 +51,7 @@ public class TfliteEngines(
         file: ModelFile,
         delegate: String,
         error: Exception,
-    ) = BadInput("$name cannot load ${file.path} on $delegate: ${error.firstLine()}", error)
+    ) = BadInput("$name cannot load ${file.path} on $delegate: ${error.firstLine()}", error, Fault.REFUSED)
 }
 
 // Of the interpreter only what has not changed since 2.6 is used: its tensors were a class then.
@@ -91,7 +92,7 @@ private class TfliteEngine(
             interpreter.runSignature(inputs, outputs, SIGNATURE)
         } catch (error: IllegalArgumentException) {
             // sizes that are not the model's, or its delegate
-            throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 

@@ -1,6 +1,7 @@
 package io.movinetedge.runtime
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Bundle
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.Graph
@@ -184,4 +185,5 @@ internal fun findFile(
             "the bundle has no $precision ${format.label} file (it holds " +
                 graph.files.joinToString { "${it.format.label} ${it.precision}" } +
                 "); export it with --format ${format.label} --precision $precision",
+            fault = Fault.NO_FILE,
         )
