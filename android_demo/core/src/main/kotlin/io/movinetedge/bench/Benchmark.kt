@@ -130,6 +130,9 @@ private fun subject(
                     sha256 = file.sha256,
                     bytes = file.bytes,
                     delegate = delegate.takeIf { it != "none" },
+                    // cut into how many parts it does not tell
+                    partitions = 1.takeIf { stream.wholeGraphs[graph] == true },
+                    fullyAccelerated = stream.wholeGraphs[graph],
                 )
             },
         framesPerStep = bundle.framesPerStep,

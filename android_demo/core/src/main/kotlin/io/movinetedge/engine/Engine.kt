@@ -21,6 +21,9 @@ public interface Engine : Closeable {
     /** The library's version. */
     public val version: String
 
+    /** Whether the delegate computes the whole graph; null where there is none, or nobody tells. */
+    public val isWholeGraph: Boolean?
+
     /**
      * The model on these buffers, bound by tensor name. Called once for every assignment of buffers
      * that the host rotates through.

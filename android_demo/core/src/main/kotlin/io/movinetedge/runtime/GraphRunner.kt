@@ -38,6 +38,8 @@ internal class GraphRunner(
     features: Map<String, FeatureRing>,
     private val clock: EngineClock,
 ) : Closeable {
+    /** Whether the engine's delegate computes the whole graph; null where nobody tells. */
+    val isWholeGraph: Boolean? get() = engine.isWholeGraph
     val file = findFile(graph, factory.format, precision)
     private val inputs = HashMap<String, TensorBuffer>()
     private val outputs = HashMap<String, TensorBuffer>()
