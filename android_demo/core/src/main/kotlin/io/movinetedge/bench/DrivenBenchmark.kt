@@ -17,12 +17,16 @@ private val WORDS =
     setOf("bundle", "engine", "delegate", "threads", "precision", "mode", "steps", "minutes", "out")
 private val SHORT_NAMES = mapOf("ort" to "onnxruntime")
 private const val RECORD = "record.json"
+private const val REFUSED = ".refused"
+private const val FAILED = ".failed"
+private const val PROGRESS = ".progress"
 
 /**
  * A benchmark that a computer asks for in words and whose files it waits for.
  *
  * Bundles lie in `bundles` of [folder]. In `records` there comes a record of the name `out`, or beside
- * it `out.error` with one sentence; until then `out.progress` tells what is being done.
+ * it one sentence, `out.refused` (wrong use or input) or `out.failed` (wrong numbers); until then
+ * `out.progress` tells what is being done.
  *
  * @param builtIn the bundle that is meant where none is named.
  */
@@ -47,15 +51,15 @@ public class DrivenBenchmark(
         try {
             val report =
                 measure(words) {
-                    files.write(".progress", it)
+                    files.write(PROGRESS, it)
                     progress(it)
                 }
             files.write("", report.toJson())
             return null
         } catch (error: BadInput) {
-            return files.fail(error)
+            return files.fail(REFUSED, error)
         } catch (error: CheckFailed) {
-            return files.fail(error)
+            return files.fail(FAILED, error)
         }
     }
 
@@ -113,7 +117,7 @@ private class Files(
     private val name: String,
 ) {
     fun clear() {
-        for (ending in listOf("", ".error", ".progress")) folder.resolve(name + ending).delete()
+        for (ending in listOf("", REFUSED, FAILED, PROGRESS)) folder.resolve(name + ending).delete()
     }
 
     fun write(
@@ -128,9 +132,12 @@ private class Files(
         }
     }
 
-    fun fail(error: Exception): String {
+    fun fail(
+        ending: String,
+        error: Exception,
+    ): String {
         val sentence = error.message.orEmpty()
-        write(".error", sentence)
+        write(ending, sentence)
         return sentence
     }
 }
