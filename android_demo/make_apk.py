@@ -29,6 +29,7 @@ from movinet_edge.files import atomic_file, pack
 
 PROJECT = Path(__file__).parent
 TARGET = PROJECT / "app/target"
+UNSIGNED = TARGET / "app-unsigned.apk"
 ABI = "arm64-v8a"
 AARS = ("tflite", "tflite-gpu")  # modules that have libraries for Android at hand
 TOOLS = {
@@ -39,6 +40,7 @@ TOOLS = {
     "apksigner": "apksigner",
 }
 TIME = (1980, 1, 1, 0, 0, 0)
+BUNDLES = PROJECT / "build/assets/bundles"  # where the Gradle build looks, too
 DEBUG_KEY = PROJECT / "build/debug.keystore"
 DEBUG_PASSWORD = "android"
 # Without the bundles, which are as large as their models.
@@ -155,23 +157,25 @@ def debug_key() -> Path:
     return DEBUG_KEY
 
 
-def as_zips(bundles: Sequence[Path], work: Path) -> list[Path]:
-    """The bundles, checked, as zips of the names that the app shows.
+def as_zips(bundles: Sequence[Path]) -> list[Path]:
+    """The bundles, checked, in `BUNDLES` as zips of the names that the app shows.
 
     Raises:
         BadInput: one is no sound bundle, or two have one name.
     """
-    zips: list[Path] = []
+    names = [f"{path.resolve().name.removesuffix('.zip')}.zip" for path in bundles]
+    if len(set(names)) < len(names):
+        raise BadInput(f"bundles need names of their own, not {', '.join(names)}; rename one")
     for path in bundles:
         Bundle(path).check_all()
-        packed = path
+    shutil.rmtree(BUNDLES, ignore_errors=True)
+    BUNDLES.mkdir(parents=True)
+    for name, path in zip(names, bundles, strict=True):
         if path.is_dir():
-            packed = work / f"{path.resolve().name}.zip"
-            pack(path, packed)
-        if packed.name in {other.name for other in zips}:
-            raise BadInput(f"two bundles are called {packed.name}; rename one")
-        zips.append(packed)
-    return zips
+            pack(path, BUNDLES / name)
+        else:
+            shutil.copyfile(path, BUNDLES / name)
+    return [BUNDLES / name for name in names]
 
 
 def describe(apk: Path, bundles: Sequence[Path]) -> None:
@@ -196,14 +200,12 @@ def main() -> None:
     parser.add_argument("--fixtures", type=Path, help="what the tests read; default: no tests")
     how = parser.parse_args()
     check_tools()
-    with tempfile.TemporaryDirectory() as work:
-        bundles = as_zips(how.bundles, Path(work))
-        build(how.fixtures)
-        unsigned = TARGET / "app-unsigned.apk"
-        assemble(bundles, unsigned)
-        with atomic_file(how.out, parents=True) as signed:
-            sign(unsigned, signed)
-        describe(how.out, bundles)
+    bundles = as_zips(how.bundles)
+    build(how.fixtures)
+    assemble(bundles, UNSIGNED)
+    with atomic_file(how.out, parents=True) as signed:
+        sign(UNSIGNED, signed)
+    describe(how.out, bundles)
 
 
 if __name__ == "__main__":
