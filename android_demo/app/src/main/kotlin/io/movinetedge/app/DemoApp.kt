@@ -27,6 +27,12 @@ open class DemoApp : Application() {
         set(value) {
             settings.setting = value
         }
+
+    /** Run that bundle from now on, in whatever precision it has; null is the app's own. */
+    fun choose(bundle: String?) {
+        settings.bundle = bundle
+        setting = setting.copy(precision = null)
+    }
 }
 
 /** The app that a screen belongs to. */

@@ -23,8 +23,9 @@ data class Setting(
     /** The same on the CPU. */
     fun onCpu() = copy(delegate = DELEGATES.getValue(engine).first())
 
-    /** The same with another engine and its default delegate. */
-    fun with(engine: String) = copy(engine = engine, delegate = DELEGATES.getValue(engine).first())
+    /** The same with another engine, its default delegate and whatever it has. */
+    fun with(engine: String) =
+        copy(engine = engine, delegate = DELEGATES.getValue(engine).first(), precision = null)
 }
 
 /** What is remembered from one start of the app to the next. */

@@ -4,12 +4,16 @@ import android.app.Activity
 import android.os.Looper
 import android.view.View
 import android.view.ViewGroup
+import android.widget.Button
 import android.widget.TextView
+import org.junit.Assert.assertEquals
 import org.junit.Assert.assertTrue
 import org.junit.Assert.fail
 import org.robolectric.Shadows.shadowOf
+import java.time.Duration
 
-private const val PATIENCE_MS = 120_000
+private const val PATIENCE_MS = 240_000
+private const val TICK_MS = 50L
 
 /** Let the main thread and all others work until [holds]. */
 fun waitUntil(
@@ -18,7 +22,8 @@ fun waitUntil(
 ) {
     val end = System.currentTimeMillis() + PATIENCE_MS
     while (true) {
-        shadowOf(Looper.getMainLooper()).idle()
+        // Other threads' clocks go on with this one's.
+        shadowOf(Looper.getMainLooper()).idleFor(Duration.ofMillis(TICK_MS))
         if (holds()) return
         if (System.currentTimeMillis() > end) fail("waited in vain until $what")
         Thread.sleep(5)
@@ -40,7 +45,7 @@ fun Activity.text(id: Int): String = findViewById<TextView>(id).text.toString()
 /** Press the button with this text. */
 fun Activity.press(label: Int) {
     val wanted = getString(label)
-    val button = root.all().firstOrNull { it.isShown && it.isClickable && (it as? TextView)?.text == wanted }
+    val button = root.all().firstOrNull { it.isShown && it.isClickable && (it as? TextView)?.text?.toString() == wanted }
     assertTrue("there is no button '$wanted' among $texts", button != null)
     button?.performClick()
     shadowOf(Looper.getMainLooper()).idle()
@@ -53,7 +58,7 @@ fun Activity.assertSays(
 ) {
     val panel = findViewById<View>(R.id.trouble)
     assertTrue("nothing is said: $texts", panel.isShown)
-    org.junit.Assert.assertEquals(getString(sentence), text(R.id.trouble_sentence))
-    val buttons = findViewById<ViewGroup>(R.id.trouble_ways).all().filterIsInstance<android.widget.Button>()
-    org.junit.Assert.assertEquals(ways.map { getString(it.label) }, buttons.map { it.text.toString() })
+    assertEquals(getString(sentence), text(R.id.trouble_sentence))
+    val buttons = findViewById<ViewGroup>(R.id.trouble_ways).all().filterIsInstance<Button>()
+    assertEquals(ways.map { getString(it.label) }, buttons.map { it.text.toString() })
 }

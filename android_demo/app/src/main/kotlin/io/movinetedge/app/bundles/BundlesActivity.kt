@@ -51,8 +51,7 @@ class BundlesActivity : Screen(Tab.BUNDLES, R.layout.bundles) {
         task = lastNonConfigurationInstance as? Task<Done> ?: Task(Done.Nothing)
         rows = findViewById(R.id.rows)
         findViewById<View>(R.id.choose_bundle).setOnClickListener { choose() }
-        findViewById<TextView>(R.id.pushing).text =
-            getString(R.string.pushing, getExternalFilesDir("bundles") ?: filesDir)
+        findViewById<TextView>(R.id.pushing).text = getString(R.string.pushing, packageName)
     }
 
     override fun onStart() {
@@ -141,7 +140,7 @@ class BundlesActivity : Screen(Tab.BUNDLES, R.layout.bundles) {
             }
 
             is Done.Imported -> {
-                app.settings.bundle = done.id
+                app.choose(done.id)
                 restart()
             }
 
@@ -194,13 +193,13 @@ class BundlesActivity : Screen(Tab.BUNDLES, R.layout.bundles) {
     }
 
     private fun choose(entry: Entry) {
-        app.settings.bundle = entry.id
+        app.choose(entry.id)
         restart()
     }
 
     private fun delete(entry: Entry) {
         app.bundles.delete(entry.id)
-        if (app.settings.bundle == entry.id) app.settings.bundle = null
+        if (app.settings.bundle == entry.id) app.choose(null)
         restart()
     }
 

@@ -70,6 +70,7 @@ class CheckActivity : Screen(Tab.CHECK, R.layout.check) {
         val threads = app.setting.threads
         val store = app.bundles
         val scratch = cacheDir
+        task.set(CheckState())
         task.start { say ->
             try {
                 io.movinetedge.bundle.Bundle(store.path(id), scratch).use { bundle ->

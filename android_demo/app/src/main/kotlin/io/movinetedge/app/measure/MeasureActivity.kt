@@ -128,6 +128,7 @@ class MeasureActivity : Screen(Tab.MEASURE, R.layout.measure) {
         super.restart()
         showChoices()
         val work = Measuring(app, app.setting, schedule())
+        task.set(Measured.Nothing)
         task.start { say ->
             try {
                 say(Measured.Ready(work.run { say(Measured.Doing(it)) }))

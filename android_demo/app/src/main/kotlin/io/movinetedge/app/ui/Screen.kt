@@ -92,6 +92,7 @@ abstract class Screen(
             Way.USE_ONNX_RUNTIME -> "onnxruntime" in otherEngines()
             Way.USE_DEFAULT -> app.settings.bundle != null
             Way.USE_CPU -> app.setting != app.setting.onCpu()
+            Way.OTHER_PRECISION -> app.setting.precision != null
             else -> true
         }
 
@@ -133,8 +134,9 @@ abstract class Screen(
 
     private fun change(way: Way) {
         when (way) {
-            Way.USE_DEFAULT -> app.settings.bundle = null
+            Way.USE_DEFAULT -> app.choose(null)
             Way.USE_CPU -> app.setting = app.setting.onCpu()
+            Way.OTHER_PRECISION -> app.setting = app.setting.copy(precision = null)
             Way.USE_TFLITE -> app.setting = app.setting.with("tflite")
             Way.USE_ONNX_RUNTIME -> app.setting = app.setting.with("onnxruntime")
             else -> Unit

@@ -52,6 +52,9 @@ class MediaSource(
             made?.release()
             extractor.release()
             throw error
+        } catch (error: IllegalArgumentException) {
+            extractor.release()
+            throw IOException("the video cannot be opened", error)
         } catch (error: SecurityException) {
             // it was allowed to a screen that is gone
             extractor.release()

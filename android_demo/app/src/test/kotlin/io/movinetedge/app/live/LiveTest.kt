@@ -348,9 +348,16 @@ class LiveTest {
         app.setting = Setting(precision = "fp16")
         val screen = opened()
         waitUntil("it is said") { screen.trouble != null }
-        screen.assertSays(R.string.trouble_no_file, Way.CHOOSE_BUNDLE, Way.USE_ONNX_RUNTIME)
-        screen.press(R.string.way_use_onnxruntime)
-        assertEquals("onnxruntime", app.setting.engine)
+        screen.assertSays(
+            R.string.trouble_no_file,
+            Way.OTHER_PRECISION,
+            Way.CHOOSE_BUNDLE,
+            Way.USE_ONNX_RUNTIME,
+        )
+        screen.press(R.string.way_other_precision)
+        assertEquals(null, app.setting.precision)
+        screen.waitForModel()
+        screen.film()
     }
 
     @Test

@@ -50,6 +50,10 @@ private class GreyImage(
 
     override fun getCropRect() = Rect(2, 2, 2 + WIDTH, 2 + HEIGHT)
 
+    override fun getTransform() = 0
+
+    override fun getScalingMode() = 0
+
     override fun close() = Unit
 
     override fun getPlanes(): Array<Plane> = arrayOf(luma(), chroma(), chroma())
