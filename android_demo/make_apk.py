@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from movinet_edge.bundle import Bundle
@@ -60,15 +61,15 @@ def check_tools() -> None:
         )
 
 
-def run(*words: str | Path, folder: Path = PROJECT, **environment: str) -> str:
-    """Run a tool; what it printed.
+def run(*words: str | Path, **environment: str) -> str:
+    """Run a tool in the project's folder; what it printed.
 
     Raises:
         CheckFailed: it failed.
     """
     done = subprocess.run(
         [str(word) for word in words],
-        cwd=folder,
+        cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,7 +84,7 @@ def run(*words: str | Path, folder: Path = PROJECT, **environment: str) -> str:
 
 def build(fixtures: Path | None) -> None:
     """Compile, test and shrink; without `fixtures` nothing is tested."""
-    tests = "-DskipTests" if fixtures is None else f"-Dfixtures={fixtures.resolve()}"
+    tests = "-Dmaven.test.skip" if fixtures is None else f"-Dfixtures={fixtures.resolve()}"
     said = run("mvn", "-B", "-ntp", "verify", "-Papk", tests)
     for line in said.splitlines():
         if "Tests run" in line and "Time elapsed" not in line:
@@ -121,30 +122,43 @@ def assemble(bundles: Sequence[Path], target: Path) -> None:
         run("zipalign", "-f", "-p", "4", packed, target)
 
 
-def sign(unsigned: Path, target: Path) -> None:
-    """Write the app, signed (APK signature schemes 2 and 3).
+@dataclass(frozen=True)
+class Key:
+    """What to sign with: a keystore, its password, the key's name in it and its own password."""
+
+    store: Path
+    store_password: str
+    alias: str
+    password: str
+
+
+def signing_key() -> Key:
+    """The key that the environment names, else one of this folder's own.
 
     Raises:
-        BadInput: a keystore is named without its password or the key's alias.
+        BadInput: a keystore is named that is not there, or without its password or the key's alias.
     """
-    if store := os.environ.get("MOVINET_EDGE_KEYSTORE"):
-        password = os.environ.get("MOVINET_EDGE_KEYSTORE_PASSWORD")
-        alias = os.environ.get("MOVINET_EDGE_KEY_ALIAS")
-        if not Path(store).is_file() or not password or not alias:
-            raise BadInput(
-                "to sign with your key set MOVINET_EDGE_KEYSTORE to a keystore's path, and "
-                "MOVINET_EDGE_KEYSTORE_PASSWORD and MOVINET_EDGE_KEY_ALIAS"
-            )
-        key = os.environ.get("MOVINET_EDGE_KEY_PASSWORD") or password
-    else:
-        store, password, alias, key = str(debug_key()), DEBUG_PASSWORD, "debug", DEBUG_PASSWORD
-    words = ["--ks", store, "--ks-pass", "env:STORE", "--ks-key-alias", alias]
-    words += ["--key-pass", "env:KEY", "--v1-signing-enabled", "false", "--out", str(target)]
-    run("apksigner", "sign", *words, unsigned, folder=Path.cwd(), STORE=password, KEY=key)
+    value = os.environ.get
+    if not (store := value("MOVINET_EDGE_KEYSTORE")):
+        return debug_key()
+    password, alias = value("MOVINET_EDGE_KEYSTORE_PASSWORD"), value("MOVINET_EDGE_KEY_ALIAS")
+    if not Path(store).is_file() or not password or not alias:
+        raise BadInput(
+            "to sign with your key set MOVINET_EDGE_KEYSTORE to a keystore's path, and "
+            "MOVINET_EDGE_KEYSTORE_PASSWORD and MOVINET_EDGE_KEY_ALIAS"
+        )
+    return Key(Path(store).resolve(), password, alias, value("MOVINET_EDGE_KEY_PASSWORD", password))
 
 
-def debug_key() -> Path:
-    """A keystore of this folder's own, made at the first call: updates need the same key."""
+def sign(unsigned: Path, target: Path, key: Key) -> None:
+    """Write the app, signed (APK signature schemes 2 and 3)."""
+    words = ("--ks", key.store, "--ks-pass", "env:STORE", "--ks-key-alias", key.alias)
+    words += ("--key-pass", "env:KEY", "--v1-signing-enabled", "false", "--out", target.resolve())
+    run("apksigner", "sign", *words, unsigned, STORE=key.store_password, KEY=key.password)
+
+
+def debug_key() -> Key:
+    """Made at the first call and kept: an app is updated only by one of the same key."""
     if not DEBUG_KEY.exists():
         DEBUG_KEY.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=DEBUG_KEY.parent) as folder:
@@ -154,7 +168,7 @@ def debug_key() -> Path:
             words += ("-storepass", DEBUG_PASSWORD, "-keypass", DEBUG_PASSWORD)
             run("keytool", *words, "-keystore", made)
             made.rename(DEBUG_KEY)
-    return DEBUG_KEY
+    return Key(DEBUG_KEY, DEBUG_PASSWORD, "debug", DEBUG_PASSWORD)
 
 
 def as_zips(bundles: Sequence[Path]) -> list[Path]:
@@ -184,8 +198,8 @@ def describe(apk: Path, bundles: Sequence[Path]) -> None:
     Raises:
         CheckFailed: it is larger than the app may be, or its signature does not hold.
     """
-    print(run("apksigner", "verify", "--verbose", apk, folder=Path.cwd()), end="")
-    print(run("aapt", "dump", "badging", apk, folder=Path.cwd()), end="")
+    print(run("apksigner", "verify", "--verbose", apk.resolve()), end="")
+    print(run("aapt", "dump", "badging", apk.resolve()), end="")
     total, inside = apk.stat().st_size, sum(bundle.stat().st_size for bundle in bundles)
     size = (total - inside) / 1e6
     print(f"{apk.resolve()}: {total / 1e6:.2f} MB, {size:.2f} MB without bundles")
@@ -200,11 +214,11 @@ def main() -> None:
     parser.add_argument("--fixtures", type=Path, help="what the tests read; default: no tests")
     how = parser.parse_args()
     check_tools()
-    bundles = as_zips(how.bundles)
+    key, bundles = signing_key(), as_zips(how.bundles)
     build(how.fixtures)
     assemble(bundles, UNSIGNED)
     with atomic_file(how.out, parents=True) as signed:
-        sign(UNSIGNED, signed)
+        sign(UNSIGNED, signed, key)
     describe(how.out, bundles)
 
 

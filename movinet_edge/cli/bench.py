@@ -227,7 +227,7 @@ def bench(
         native = {"delegate": chosen, **_device_pace(path, pace, steps, minutes)}
         what = backend or (), threads or (), named
         if app:
-            others = {"--runner": runner, "--python": python}
+            others: dict[str, object] = {"--runner": runner, "--python": python}
             others |= {"--program": program, "--library": library}
             options: AppOptions | RemoteOptions = app_options(
                 device, *what, pace, native, apk, clean, others
