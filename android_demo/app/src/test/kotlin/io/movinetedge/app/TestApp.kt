@@ -1,6 +1,8 @@
 package io.movinetedge.app
 
 import io.movinetedge.app.bundles.BuiltIn
+import io.movinetedge.bundle.Bundle
+import io.movinetedge.check.Golden
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.OrtEngines
 import io.movinetedge.engine.TfliteEngines
@@ -22,6 +24,16 @@ object Fixtures {
             check(it.isDirectory) { "there is no $it; run make android-fixtures" }
         }
 
+    /** A bundle of another schema version, as a zip. */
+    fun newer(version: Int): ByteArray =
+        zipped(bundle("arnet")) { name, content ->
+            if (name != "manifest.json") return@zipped content
+            val old = content.decodeToString()
+            val new = old.replace(Regex("\"schema_version\": ?2"), "\"schema_version\": $version")
+            check(new != old)
+            new.encodeToByteArray()
+        }
+
     /** A bundle as a zip, after [change] of its files. */
     fun zipped(
         bundle: File,
@@ -39,8 +51,23 @@ object Fixtures {
     }
 }
 
+/** So many frames of a golden stream are enough for screens. */
+const val FRAMES = 8
+
+/** The class that the PyTorch model answers after [FRAMES] frames. */
+fun Golden.wanted(bundle: Bundle): String {
+    val answer = logits[FRAMES - 1]
+    return bundle.labels[answer.indices.maxBy { answer[it] }]
+}
+
 /** The app with the engines that run on this computer, and the trained checkpoint inside. */
 class TestApp : DemoApp() {
+    /** One thread, for tests run beside one another. */
+    override fun onCreate() {
+        super.onCreate()
+        setting = Setting(threads = 1)
+    }
+
     /** GPU: an accelerator that is there and cannot take the model. NNAPI is not there. */
     override val engines: List<EngineFactory> by lazy {
         val gpu = { throw IllegalArgumentException("no such chip") }

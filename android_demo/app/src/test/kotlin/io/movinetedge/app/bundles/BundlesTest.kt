@@ -35,7 +35,9 @@ class BundlesTest {
     private fun BundlesActivity.rows() = root.all().filterIsInstance<RadioButton>()
 
     private fun BundlesActivity.waitForAbout(name: String) =
-        waitUntil("$name is described") { findViewById<View>(R.id.about).isShown && text(R.id.about).startsWith(name) }
+        waitUntil("$name is described") {
+            findViewById<View>(R.id.about).isShown && text(R.id.about).startsWith(name)
+        }
 
     private fun choose(
         screen: BundlesActivity,
@@ -56,7 +58,8 @@ class BundlesTest {
         screen.waitForAbout("motion-a0-stream")
         val row = screen.rows().single()
         assertTrue(row.isChecked)
-        assertTrue(screen.text(R.id.about), "12 classes, 64 × 64 pixels, 2.5 frames per second" in screen.text(R.id.about))
+        val about = screen.text(R.id.about)
+        assertTrue(about, "12 classes, 64 × 64 pixels, 2.5 frames per second" in about)
         assertTrue("/bundles/" in screen.text(R.id.pushing))
     }
 
