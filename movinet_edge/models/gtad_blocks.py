@@ -98,7 +98,7 @@ class Blocks:
 
 
 def _endless(length: int, bins: tuple[int, int]) -> tuple[int, np.ndarray]:
-    """The first place, from the start on, and the weights of it and those behind, [places, bins]."""
+    """The first place, from the start on, and weights of it and those behind, [places, bins]."""
     room = length // 2 + 2
     begin, wide = np.array([room - EXPANSION * length]), length - 1 + 2 * EXPANSION * length
     places = 2 * length + 2 * room

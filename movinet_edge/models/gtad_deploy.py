@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from movinet_edge.bundle import SCORES
 from movinet_edge.models.gtad import Boundary, GTad, Localize
 from movinet_edge.models.gtad_align import SGAlign
 from movinet_edge.models.gtad_blocks import Blocks
@@ -24,8 +25,10 @@ from movinet_edge.models.gtad_table import ALIGNED, NEIGHBOURS
 from movinet_edge.streaming.deploy import Feature, Fresh, Io, Layout, Part
 
 FEATURES = "features"
-OVERLAP, ACTIONNESS, START, END = SCORES = ("overlap", "actionness", "start", "end")
+OVERLAP, ACTIONNESS, START, END = SCORES
 LOGITS = "logits"
+# Rows of anchors in groups, and that of no anchor.
+Sampled = tuple[list[Tensor], Tensor | None]
 # Durations and starts of a block of anchors.
 GATHERED, BANKED = (10, 10), (8, 4)
 MOST = 5  # inputs of a concatenation that accelerators take
@@ -98,7 +101,7 @@ class Nearest(nn.Module):
             behind = likeness.amax(2, keepdim=True) - likeness
             best = F.relu(1 - behind * STEEP * STEEP)
             best = best * F.relu(1 - F.linear(best, self.before))
-            likeness = likeness - best * (STEEP * STEEP)
+            likeness = likeness - best * STEEP * STEEP
             chosen.append(best)
         return chosen
 
@@ -222,10 +225,11 @@ class Gathered(Sampler):
         there = (places >= 0) & (places < count)
         return np.where(there, rows, count * (own + context)).astype(np.int64)
 
-    def forward(self, x: Tensor, around: Tensor, outside: bool) -> tuple[list[Tensor], Tensor | None]:
+    def forward(
+        self, x: Tensor, around: Tensor, outside: bool
+    ) -> tuple[list[Tensor], Tensor | None]:
         values = [
-            (y[0] @ part).view(-1, ALIGNED)
-            for y, part in zip((x, around), self.parts, strict=True)
+            (y[0] @ part).view(-1, ALIGNED) for y, part in zip((x, around), self.parts, strict=True)
         ]
         table = torch.cat([*values, torch.zeros(1, ALIGNED)])
         rows = [
@@ -298,15 +302,13 @@ class Banks(Sampler):
         )
 
     def _bank(self, number: int, lengths: range, quarter: int) -> int:
-        """Make a block's weights [anchors, channels, 1, columns]; the first column, from its own."""
+        """Make a block's weights [anchors, channels, 1, columns]; returns its first column."""
         band, starts = self.blocks.band(lengths), self.blocks.starts
         weights = band.weights[:, :, self._quarter(quarter)]
         used = np.flatnonzero(weights.any((0, 2)))
         low, high = band.first + used[0], band.first + used[-1] + starts - 1
         first, last = low // starts, high // starts
-        full = np.zeros(
-            (len(lengths), starts, self.width, starts, last - first + 1), np.float32
-        )
+        full = np.zeros((len(lengths), starts, self.width, starts, last - first + 1), np.float32)
         for start in range(starts):
             for place in used:
                 column, inner = divmod(band.first + place + start, starts)
@@ -330,7 +332,9 @@ class Banks(Sampler):
         y = y.reshape(1, 1, places * self.width, ALIGNED).permute(0, 1, 3, 2)
         return y.reshape(1, ALIGNED, self.columns, -1)
 
-    def forward(self, x: Tensor, around: Tensor, outside: bool) -> tuple[list[Tensor], Tensor | None]:
+    def forward(
+        self, x: Tensor, around: Tensor, outside: bool
+    ) -> tuple[list[Tensor], Tensor | None]:
         spare = self.columns * self.blocks.starts - self.places
         if spare:
             x, around = (F.pad(y, (0, 0, 0, spare)) for y in (x, around))
@@ -391,11 +395,15 @@ class DeployLocalize(nn.Module):
     def forward(self, rows: Sequence[Tensor], outside: Tensor | None) -> Tensor:
         # An activation behind the inner concatenations, or converters merge them with the outer.
         if not self.mixes:
-            scored = [self._as_map(self._scored(x), g) for x, g in zip(rows, self.groups, strict=True)]
+            scored = [
+                self._as_map(self._scored(x), g) for x, g in zip(rows, self.groups, strict=True)
+            ]
             return joined([torch.sigmoid(part) for part in scored], 0)[None]
         assert outside is not None
         nothing = F.relu(self.narrow(F.relu(outside)))
-        narrow = [self._as_map(self.narrow(F.relu(x)), g) for x, g in zip(rows, self.groups, strict=True)]
+        narrow = [
+            self._as_map(self.narrow(F.relu(x)), g) for x, g in zip(rows, self.groups, strict=True)
+        ]
         x = joined([F.relu(part) for part in narrow], 0)
         x = (x * self.there + nothing * (1 - self.there))[None].permute(0, 3, 1, 2)
         for conv in self.convs:
@@ -410,6 +418,9 @@ class DeployLocalize(nn.Module):
         answer: Tensor = self.answer(x)
         return answer
 
+    def _maps(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        return [self._as_map(x, group) for x, group in zip(rows, self.groups, strict=True)]
+
     def _as_map(self, x: Tensor, group: range) -> Tensor:
         """A group's rows [1, rows, C] -> [D, T, C] of its durations; anything if no anchor is."""
         starts, places, begin, parts = self.blocks.starts, self.blocks.anchors.snippets, 0, []
@@ -423,14 +434,14 @@ class DeployLocalize(nn.Module):
         return torch.cat(parts)
 
 
-def head_part(head: GTad, classify: nn.Linear | None, layout: Layout, macs: int) -> Part:
+def head_part(head: GTad, classify: nn.Linear | None, layout: Layout) -> Part:
     """The graph of a localization head, in the spelling of a layout's engines."""
     arch = head.arch
     return Part(
         "head",
         lambda: DeployGTad(head, classify, layout),
         (),
-        macs,
+        macs=0,  # a matter of the module
         frame=False,
         features=(Feature(FEATURES, (arch.features,), window=arch.snippets),),
         whole=False,
