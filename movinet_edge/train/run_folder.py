@@ -26,11 +26,16 @@ STEPS, EPOCHS = "log.csv", "epochs.csv"
 
 
 class RunRecord(Record):
-    """What a run was begun with: its recipe, and where the videos lay."""
+    """What a run was begun with: its recipe, and where the videos lay.
+
+    Of localization `data` are annotations, and their videos or features in folders of their own.
+    """
 
     recipe: Recipe
     data: str
     val: str | None = None
+    videos: str | None = None
+    features: str | None = None
 
 
 class RunFolder:
