@@ -128,6 +128,8 @@ class WindowHead:
 class SegmentStream:
     """Finds segments in one stream of frames, or in a video file.
 
+    `seconds` is the length of the file that was read last.
+
     Args:
         bundle: path of a bundle directory or zip, or an opened `Bundle` to share.
         backend: a name of `BACKENDS`, or a backend of your own; by default the first installed
@@ -194,6 +196,7 @@ class SegmentStream:
         self.encoder.reset()
         self.tracker.reset()
         self._frames = self._snippets = self._seen = 0
+        self.seconds = 0.0
         self._ended = False
 
     def step(self, frame: np.ndarray) -> list[Segment]:
@@ -268,14 +271,16 @@ class SegmentStream:
         """
         self.reset()
         if self.rule.whole:
-            features, seconds = self.features(video)
-            found = self._sightings(self.head.find(features, seconds / len(features)))
+            features, self.seconds = self.features(video)
+            cell = self.seconds / len(features)
+            found = self._sightings(self.head.find(features, cell))
             changes = self.tracker.see(found, 0.0, float("inf"))
         else:
             frames = (f.image for f in read_frames(video, self.contract.frame_rate))
             changes = [change for part in self.run(frames) for change in part]
             if not self._snippets:
                 raise BadInput(self._too_short(video))
+            self.seconds = self._frames / self.contract.frame_rate
         final = [segment for segment in changes if segment.status == "final"]
         return sorted(final, key=lambda segment: (segment.start, segment.end))
 
