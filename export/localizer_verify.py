@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 TOLD = 0.1  # of scores; of a head whose scores are all lower, this part of the highest
 ALIKE = 0.99  # tIoU of a segment with that of the reference
 SHARE = {"fp32": 0.99, "fp16": 0.99}  # of segments that are alike; other precisions are told only
+RESOLUTION = 1e-6  # of scores, which are in 0..1 and computed with some hundred roundings
 Golden = dict[str, np.ndarray]
 
 
@@ -159,10 +160,13 @@ def _compare(
         reason = str(error).strip().splitlines() or [type(error).__name__]
         return [_parity(target, "golden", "?", None, f"does not run: {reason[0]}")], []
     parities = []
-    # A head of floats is judged as such.
-    exact = manifest.thresholds["fp32"]
     for name, wanted in rows.items():
-        limit = target.threshold if name == "features" or target.precision == "fp16" else exact
+        limit = target.threshold
+        if name != "features" and target.precision != "fp16":
+            limit = manifest.thresholds["fp32"]  # a head of floats is judged as such
+        if name in SCORES:
+            least = RESOLUTION / (float(wanted.std()) or 1.0)
+            limit = limit.model_copy(update={"max_error": max(limit.max_error, least)})
         parities.append(_parity(target, f"golden {name}", engine, limit, None, wanted, got[name]))
 
     def found(values: Golden) -> list[Segment]:

@@ -1,4 +1,4 @@
-"""SGAlign and its first convolution as products with constants, in the form that suits an engine."""
+"""SGAlign and its first convolution as products with constants, as an engine likes them."""
 
 from __future__ import annotations
 
