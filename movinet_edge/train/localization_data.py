@@ -28,11 +28,10 @@ from movinet_edge.train.localizing import LocalizationTrainer, localizer_start
 from movinet_edge.train.loop import Loop, TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe
-from movinet_edge.train.run_folder import RunFolder
+from movinet_edge.train.run_folder import FEATURES, RunFolder
 from movinet_edge.train.trainer import Trainer
 
 Say = Callable[[str], None]
-FEATURES = "features"  # of a run of stage head, where it extracts them itself
 
 
 @dataclass(frozen=True)
