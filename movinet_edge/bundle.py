@@ -19,13 +19,15 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from movinet_edge.errors import BadInput
 from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
-from movinet_edge.plan import Action, Choice, Plan, PlanStep
+from movinet_edge.plan import Action, Arrivals, Choice, Plan, PlanStep, Snippets
 from movinet_edge.record import Record
 
-__all__ = ["Action", "Choice", "Plan", "PlanStep", "Record"]
+__all__ = ["Action", "Arrivals", "Choice", "Plan", "PlanStep", "Record", "Snippets"]
 
-# 2 has choices (`Plan.choice`) and frames of several scales; what needs neither is written as 1.
-SCHEMA_VERSION = 2
+# 2 has choices (`Plan.choice`) and frames of several scales, 3 localization; what needs neither is
+# written as 1.
+SCHEMA_VERSION = 3
+SCORES = ("overlap", "actionness", "start", "end")  # outputs of a localization head
 FormatName = Literal["onnx", "tflite", "torch"]
 Precision = Literal["fp32", "fp16", "int8-weights", "dynamic", "int8"]
 ProfileName = Literal["cpu", "nnapi", "gpu", "coreml"]
@@ -46,7 +48,9 @@ class TensorSpec(Record):
     A state tensor names its `state`; `slot` numbers the past frames of a ``shift`` state, 0 the
     oldest. The output of a state has no slot. A feature that enters names what it is a value of, an
     output of another graph, and its `age`: how many runs of that graph before the last one it was
-    made (0: in the last). ``valid`` is 1, and 0 in the steps that complete a stream (`Plan.delay`).
+    made (0: in the last). With a `window` so many of the newest values are the rows of the tensor,
+    oldest first, zeros where there are no more yet. ``valid`` is 1, and 0 in the steps that
+    complete a stream (`Plan.delay`).
     """
 
     name: str
@@ -59,6 +63,7 @@ class TensorSpec(Record):
     slot: int | None = None
     feature: str | None = None
     age: int | None = Field(None, ge=0)
+    window: int | None = Field(None, ge=1)
 
     @property
     def nbytes(self) -> int:
@@ -171,6 +176,30 @@ class Preprocessing(Record):
     rescale: Rescale | None = None
 
 
+class Localization(Record):
+    """How the scores of a window of `snippets` features become segments.
+
+    ``overlap`` and ``actionness`` are [1, durations, snippets]: of a segment that begins at a
+    snippet and has 1, 2, ... snippets, nothing where it would end behind the window; ``start`` and
+    ``end`` are [1, snippets], the answer [1, snippets, classes] the logits of every snippet. A
+    segment's score is overlap * actionness times the probability of its class, whose logits are
+    the mean over its snippets. With `peaks` it begins and ends where start and end peak or are
+    above half of their maximum; soft-NMS has the variance `theta` and keeps `keep` segments;
+    those of `longest` snippets and more are given up (None: none are).
+
+    `whole`: a file is read as so many snippets spread over all of it, as in training; otherwise in
+    windows, as a stream is.
+    """
+
+    snippets: int = Field(ge=1)
+    durations: int = Field(ge=1)
+    peaks: bool = True
+    theta: float = Field(gt=0)
+    keep: int = Field(ge=1)
+    longest: float | None = None
+    whole: bool = True
+
+
 class Threshold(Record):
     """Parity limits of one precision, relative to the deviation of the reference logits."""
 
@@ -201,13 +230,14 @@ class Manifest(Record):
     """Everything a host must know; ``manifest.json``.
 
     `reference` names the graph that is the whole model in PyTorch, where the plan has several.
+    With the task ``localization`` the answer is what `localization` says.
     `scores` says how logits become probabilities: ``sigmoid`` where each class is there or not,
     whatever the others are.
     """
 
-    schema_version: Literal[1, 2] = 1
+    schema_version: Literal[1, 2, 3] = 1
     name: str
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "localization"] = "classification"
     classes: int
     labels: Attachment | None = None
     golden: Attachment
@@ -217,6 +247,7 @@ class Manifest(Record):
     graphs: tuple[Graph, ...]
     plan: Plan
     reference: str | None = None
+    localization: Localization | None = None
     thresholds: dict[str, Threshold]
     provenance: Provenance
 
@@ -253,6 +284,34 @@ class Manifest(Record):
         for name in choice.going_on:
             if name not in {state.name for state in graph.states}:
                 raise ValueError(f"{choice.graph!r} has no state {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _window_is_filled(self) -> Self:
+        rule, steps = self.localization, self.plan.steps
+        if (rule is None) != (self.task == "classification"):
+            raise ValueError("a task and its rules do not agree")
+        if rule is None:
+            if any(step.snippets or step.after for step in steps):
+                raise ValueError("snippets are for localization")
+            return self
+        if self.schema_version < 3:
+            raise ValueError("localization needs schema version 3")
+        if len(steps) != 2 or steps[0].snippets is None or steps[1].after is None:
+            raise ValueError("localization is an encoder of snippets and a head behind it")
+        if rule.durations > rule.snippets:
+            raise ValueError(f"no {rule.durations} durations in {rule.snippets} snippets")
+        clock, arrivals = steps[0].snippets, steps[1].after
+        if arrivals.count > rule.snippets:
+            raise ValueError(f"the head would miss features: {arrivals.count} come between runs")
+        encoder, head = (self.graph(step.graph) for step in steps)
+        if clock.frames % encoder.frames or (encoder.frames == 1 and clock.hop < clock.frames):
+            raise ValueError(f"snippets of {clock.frames} frames do not suit {encoder.name!r}")
+        for file in head.files:
+            _check_head(file, rule, arrivals.feature, self)
+        for file in encoder.files:
+            if all(o.name != arrivals.feature or o.role != "feature" for o in file.outputs):
+                raise ValueError(f"{file.path} gives no {arrivals.feature!r}")
         return self
 
     @model_validator(mode="after")
@@ -296,8 +355,30 @@ class Manifest(Record):
             if any(output.name == answer for file in held for output in file.outputs)
         )
 
+    def precisions(self, fmt: FormatName) -> list[Precision]:
+        """Those that the plan can be run in with files of a format: those of its first graph.
+
+        A graph that lacks one of them runs in floats.
+        """
+        first = self.graph(self.plan_for(fmt).steps[0].graph)
+        return list(dict.fromkeys(f.precision for f in first.files if f.format == fmt))
+
     def graph(self, name: str) -> Graph:
         return next(g for g in self.graphs if g.name == name)
+
+
+def _check_head(file: ModelFile, rule: Localization, feature: str, manifest: Manifest) -> None:
+    """Raise `ValueError` unless a head's file has the window and the scores."""
+    window = [spec.window for spec in file.inputs if spec.feature == feature]
+    if window != [rule.snippets]:
+        raise ValueError(f"{file.path} does not take {rule.snippets} of {feature!r}")
+    maps, curve = (1, rule.durations, rule.snippets), (1, rule.snippets)
+    wanted = dict(zip(SCORES, (maps, maps, curve, curve), strict=True))
+    wanted[manifest.plan.answer] = (1, rule.snippets, manifest.classes)
+    shapes = {o.name: o.shape for o in file.outputs}
+    for name, shape in wanted.items():
+        if shapes.get(name) != shape:
+            raise ValueError(f"{file.path} lacks {name!r} of shape {list(shape)}")
 
 
 def combined_sha256(hashes: Sequence[str]) -> str:
