@@ -157,8 +157,13 @@ def evaluate(
     if task is Task.localization:
         from movinet_edge.cli.evaluate_localization import Asked, evaluate_segments
 
+        _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
+        _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
+        _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
+        held = precision and precision.value
         places = (data, videos, features, class_scores)
-        evaluate_segments(source, bundle, Asked(*places, split, limit, device, threads), json_file)
+        asked_for = Asked(*places, split, limit, threads, device, backend, held)
+        evaluate_segments(source, bundle, asked_for, json_file)
         return
     given = {"--videos": videos, "--features": features, "--class-scores": class_scores}
     for option, value in given.items():
@@ -192,13 +197,13 @@ def evaluate(
         usual: Combine = "max" if predictor.multi_label else "mean"
         how: Combine = combine.value if combine else usual
         predictor.protocol = replace(predictor.protocol, combine=how)
-        videos = limited(_videos(data, split, labels), limit)
+        chosen = limited(_videos(data, split, labels), limit)
         options = EvalOptions(shuffle, seed, workers, time=True)
         if here.leads:
             with bar("evaluate") as update:
-                record = measure(predictor, videos, contract, options, update)
+                record = measure(predictor, chosen, contract, options, update)
         else:
-            record = measure(predictor, videos, contract, options)
+            record = measure(predictor, chosen, contract, options)
         if write is not None:
             write(record.to_json())
     if here.leads:

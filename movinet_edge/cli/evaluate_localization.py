@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
     from movinet_edge.data.annotations import AnnotationSet
+    from movinet_edge.localization.reading import Found
     from movinet_edge.train.localization_eval import LocalizationRecord, Measures
 
 
@@ -24,12 +26,14 @@ class Asked:
     class_scores: Path | None
     split: str | None
     limit: int | None
-    device: str | None
     threads: int | None
+    device: str | None = None
+    backend: str | None = None
+    precision: str | None = None
 
 
 def evaluate_segments(source: Path, bundle: bool, asked: Asked, json_file: Path | None) -> None:
-    """Evaluate a checkpoint and print the record.
+    """Evaluate a checkpoint or a bundle and print the record.
 
     Raises:
         BadInput: what is missing, unreadable or does not fit together.
@@ -38,13 +42,11 @@ def evaluate_segments(source: Path, bundle: bool, asked: Asked, json_file: Path 
     from movinet_edge.errors import BadInput
     from movinet_edge.files import text_file
 
-    if bundle:
-        raise BadInput(f"{source} is a bundle; name the checkpoint that it was made from")
     if (asked.videos is None) == (asked.features is None):
         raise BadInput("name either the folder of the videos (--videos) or of --features")
     with ExitStack() as stack:
         write = stack.enter_context(text_file(json_file)) if json_file else None
-        record = _checkpoint_record(source, asked)
+        record = (_bundle_record if bundle else _checkpoint_record)(source, asked)
         if write is not None:
             write(record.model_dump_json(indent=1) + "\n")
     for line in _left_out(record):
@@ -90,7 +92,9 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
     annotations, split = _annotations(asked, checkpoint.labels)
     with world(asked.device) as here:
         model.to(here.device)
-        scores = asked.class_scores and read_class_scores(asked.class_scores, annotations.labels)
+        file, scores = asked.class_scores, None
+        if file is not None:
+            scores = read_class_scores(file, annotations.labels)
         finder = Finder(model, class_scores=scores)
         if asked.features is not None:
             features = FeatureFolder(asked.features, model.arch.head.features)
@@ -112,6 +116,43 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
         }
         with bar("evaluate") as update:
             return evaluate_localizer(finder, annotations, reader, facts, update)
+
+
+def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
+    from movinet_edge.cli.console import bar
+    from movinet_edge.data.features import FeatureFolder, rescaled
+    from movinet_edge.data.snippets import VideoFolder
+    from movinet_edge.errors import BadInput
+    from movinet_edge.runtime.segments import SegmentStream
+    from movinet_edge.train.localization_data import bundle_source, covered, feature_source
+    from movinet_edge.train.localization_eval import evaluate_localizer
+
+    if asked.class_scores is not None:
+        raise BadInput("a bundle classifies what it finds; leave out --class-scores")
+    with SegmentStream(source, asked.backend, asked.precision, asked.threads or 1) as stream:
+        manifest = stream.bundle.manifest
+        annotations, split = _annotations(asked, stream.bundle.labels)
+        if asked.features is not None:
+            annotations = covered(annotations, asked.features)
+            features = FeatureFolder(asked.features, stream.head.input.shape[1])
+            reader = feature_source(features)
+        else:
+            assert asked.videos is not None
+            reader = bundle_source(stream, VideoFolder(asked.videos))
+
+        def locate(values: np.ndarray, seconds: float, name: str) -> Found:
+            if stream.rule.whole:
+                values = rescaled(values, stream.rule.snippets).numpy().T
+            return stream.head.find(values, seconds / len(values))
+
+        facts = {
+            "model": manifest.name,
+            "engine": f"{stream.backend.name} {stream.version}",
+            "split": split,
+            "snippets": stream.rule.snippets,
+        }
+        with bar("evaluate") as update:
+            return evaluate_localizer(locate, annotations, reader, facts, update)
 
 
 def _annotations(asked: Asked, labels: list[str] | None) -> tuple[AnnotationSet, str | None]:

@@ -21,6 +21,7 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models.encoder import Encoder
 from movinet_edge.models.localizer import Localizer
 from movinet_edge.models.registry import weights_sha256
+from movinet_edge.runtime.segments import SegmentStream
 from movinet_edge.train.extraction import Extractor, FeatureFacts, extract, seconds_of
 from movinet_edge.train.fidelity import Fidelity, planned
 from movinet_edge.train.localization_eval import Source
@@ -28,11 +29,10 @@ from movinet_edge.train.localizing import LocalizationTrainer, localizer_start
 from movinet_edge.train.loop import Loop, TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe
-from movinet_edge.train.run_folder import RunFolder
+from movinet_edge.train.run_folder import FEATURES, RunFolder
 from movinet_edge.train.trainer import Trainer
 
 Say = Callable[[str], None]
-FEATURES = "features"  # of a run of stage head, where it extracts them itself
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,16 @@ def video_source(extractor: Extractor, videos: VideoFolder) -> Source:
     def read(video: UntrimmedVideo) -> tuple[np.ndarray, float] | None:
         path = videos.find(video.name)
         return None if path is None else extractor(path, video.seconds)
+
+    return read
+
+
+def bundle_source(stream: SegmentStream, videos: VideoFolder) -> Source:
+    """Features of videos, made by a bundle."""
+
+    def read(video: UntrimmedVideo) -> tuple[np.ndarray, float] | None:
+        path = videos.find(video.name)
+        return None if path is None else stream.features(path, video.seconds)
 
     return read
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -195,8 +196,8 @@ def _measured(annotations: AnnotationSet, found: Mapping[str, Found]) -> dict[st
     }
     labelled = {name: one.segments for name, one in found.items() if one.segments is not None}
     recall = dict.fromkeys((f"AR@{count}" for count in AT), 0.0) | {"area": 0.0}
-    # A head that proposes nothing finds nothing, which is a result as well.
-    if any(len(proposals[name]) for name, segments in truth.items() if len(segments)):
+    # To find nothing where there are actions is a result as well.
+    with suppress(ValueError):
         curve = proposal_recall(truth, proposals, most=MOST)
         recall = {f"AR@{count}": curve.at(count) for count in AT} | {"area": curve.area}
 
