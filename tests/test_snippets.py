@@ -147,8 +147,8 @@ def test_windows_of_long_videos(tmp_path: Path) -> None:
     np.save(tmp_path / "long.npy", values)
     annotations = read_annotations(tmp_path / "a.json")
     videos = FeatureVideos(annotations, FeatureFolder(tmp_path, 4), 16, windowed=True)
-    # Windows begin at 0, 8, ..., 32, and at 34 for the rest; actions are cells 11-15, 30.5-39.5.
-    assert [start for _, start in videos.places] == [0, 8, 24, 32]
+    # Windows begin at 0, 8, ..., 32; actions are in the cells 11 to 15 and 30.5 to 39.5.
+    assert [start for _, start in videos.places] == [0, 8, 24]
     _, first = videos[1]
     assert isinstance(first, Example)
     np.testing.assert_allclose(first.cells, [[3, 7]])

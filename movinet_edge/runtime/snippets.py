@@ -51,9 +51,18 @@ def read_snippets(
     pending: dict[int, list[np.ndarray]] = {}
     shown: Any = None
     image: np.ndarray | None = None
-    frames = (f for _, f in on_screen(file.pictures(due[0][0]), (time for time, _, _ in due)))
+    last: Any = None
+
+    def pictures() -> Iterator[Picture]:
+        nonlocal last
+        for picture in file.pictures(due[0][0]):
+            last = picture.frame
+            yield picture
+
+    frames = (frame for _, frame in on_screen(pictures(), (time for time, _, _ in due)))
     for _, i, _ in due:
         frame = next(frames, None)
+        frame = last if frame is None else frame
         if frame is not None and frame is not shown:
             shown, image = frame, take(frame)
         if image is None:
