@@ -57,7 +57,7 @@ class ExportOptions:
     `head_every`: the classifier is a graph of its own that runs at every so many frames. `costs`
     are of what a model decides between (default: multiply-adds). Of a localizer's stream, a snippet
     begins every `snippet_every` seconds (default: where the last one ends), and the head runs when
-    `window_step` new ones are there (default: a quarter of its window).
+    `window_step` new ones are there, which divides its window (default: a quarter or less).
     """
 
     formats: tuple[FormatName, ...] = ("onnx", "tflite")

@@ -152,9 +152,13 @@ def _plan(model: Localizer, checkpoint: Checkpoint, options: ExportOptions) -> P
             f"snippets of {model.encoder.arch.name} cannot overlap; take --snippet-every "
             f"{frames / rate:g} or more"
         )
-    step = max(window // 4, 1) if options.window_step is None else options.window_step
-    if step > window:
-        raise BadInput(f"the window has {window} snippets; take --window-step {window} or less")
+    dividing = [n for n in range(1, window + 1) if window % n == 0]
+    step = options.window_step or [n for n in dividing if n == 1 or 4 * n <= window][-1]
+    if step not in dividing:
+        raise BadInput(
+            f"the window has {window} snippets, which --window-step {step} does not divide; take "
+            f"one of {', '.join(map(str, dividing))}"
+        )
     return Plan(
         steps=(
             PlanStep(graph=ENCODER, snippets=Snippets(frames=frames, hop=hop)),

@@ -20,7 +20,7 @@ MODULE = re.compile(r"^(?:\w+\.)+[A-Z][A-Za-z0-9]*(?:_(\w+))?$")
 def to_litert(step: StepModule, path: Path) -> None:
     """Write `step` (NHWC states) to `path`."""
     for tensor in (*step.parameters(), *step.buffers()):
-        # Of others the converter makes copies, which it tells apart by addresses that are used again.
+        # Of others the converter makes copies, and tells these apart by addresses used again.
         tensor.data = tensor.data.contiguous()
     with quiet():
         import litert_torch

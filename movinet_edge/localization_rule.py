@@ -56,6 +56,8 @@ def check_localization(manifest: Manifest) -> None:
     clock, arrivals = steps[0].snippets, steps[1].after
     if arrivals.count > rule.snippets:
         raise ValueError(f"the head would miss features: {arrivals.count} come between runs")
+    if rule.snippets % arrivals.count:
+        raise ValueError(f"no window of {rule.snippets} would begin with the stream")
     encoder, head = (manifest.graph(step.graph) for step in steps)
     steps_apart = encoder.frames == 1 and clock.hop < clock.frames
     if steps_apart or encoder.frames not in (1, clock.frames):

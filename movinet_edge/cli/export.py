@@ -109,8 +109,8 @@ def export(
         typer.Option(
             min=1,
             metavar="N",
-            help="Of a localizer's stream: look when so many new snippets are there. Default: a "
-            "quarter of its window.",
+            help="Of a localizer's stream: look when so many new snippets are there, a divisor of "
+            "its window. Default: a quarter or less.",
             show_default=False,
         ),
     ] = None,

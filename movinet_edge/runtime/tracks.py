@@ -105,7 +105,7 @@ def _best(segments: Sequence[Segment], sighting: Sighting) -> Segment | None:
     alike = [segment for segment in segments if segment.index == sighting.index]
     if not alike:
         return None
-    times = np.array([(segment.start, segment.end) for segment in alike])
-    shared = overlap(np.array([[sighting.start, sighting.end]]), times)[0]
+    times = np.array([(segment.start, segment.end) for segment in alike], np.float64)
+    shared = overlap(np.array([[sighting.start, sighting.end]], np.float64), times)[0]
     best = int(shared.argmax())
     return alike[best] if shared[best] >= SAME else None
