@@ -122,28 +122,35 @@ def test_no_step_sees_a_video_in_full(
     assert sizes == [(12, 8, 16)] * 2 + [(3, 8, 32)] * 2 + [(6, 8, 23)] * 2
 
 
-def test_a_head_learns_where_actions_are(data: Path, tmp_path: Path) -> None:
+def test_a_head_learns_where_actions_are(tmp_path: Path) -> None:
     """From features that tell it: the class, and nothing elsewhere."""
     folder = tmp_path / "features"
     folder.mkdir()
-    annotations = read_annotations(data)
     rng = np.random.default_rng(0)
-    for video in annotations.videos:
+    database = {}
+    for number in range(52):
         values = rng.normal(0, 0.1, (24, 4)).astype(np.float32)
-        for action, (start, end) in zip(video.actions, video.cells(24), strict=True):
-            values[round(start) : round(end), annotations.labels.index(action.label)] += 2
-        np.save(folder / f"{video.name}.npy", values)
-    made = SMALL | {"stage": "head", "model": None, "snippets": 24, "epochs": 60, "batch": 4}
-    one = make_recipe(made | {"optimizer": "adam", "lr": 3e-3, "clip_norm": 10.0})
+        annotations = []
+        for first in (0, 12):
+            start, label = first + int(rng.integers(1, 5)), int(rng.integers(2))
+            end = start + int(rng.integers(3, 7))
+            values[start:end, label] += 2
+            annotations.append({"segment": [start, end], "label": LABELS[label]})
+        split = "train" if number < 48 else "val"
+        entry = {"subset": split, "duration": 24, "annotations": annotations}
+        database[f"video{number}"] = entry
+        np.save(folder / f"video{number}.npy", values)
+    data = tmp_path / "segments.json"
+    data.write_text(json.dumps({"database": database}))
+    made = SMALL | {"stage": "head", "model": None, "snippets": 24, "epochs": 5, "batch": 4}
+    one = make_recipe(made | {"optimizer": "adam", "lr": 2e-3, "clip_norm": 10.0})
     run = RunFolder(tmp_path / "run")
     trainer = localization_trainer(one, Places(data, None, folder), run, HERE, TrainOptions())
     run.begin(RunRecord(recipe=one, data=str(data)))
     record = trainer.run(lambda now: None)
     assert record is not None
     assert record.score_name == "average mAP"
-    rows = (tmp_path / "run/epochs.csv").read_text().splitlines()
-    first = float(rows[1].split(",")[rows[0].split(",").index("val_map")])
-    assert record.score > max(0.3, 2 * first)
+    assert record.score > 0.3
 
 
 def test_memory_grows_by_the_video(data: Path) -> None:
@@ -181,12 +188,22 @@ def small_checkpoint(folder: Path) -> Path:
     return folder / "a.safetensors"
 
 
-def test_features_go_on_after_a_kill(data: Path, tmp_path: Path) -> None:
+def test_features_go_on_after_a_kill(data: Path, call: Command, tmp_path: Path) -> None:
     """Killed at any time, what is there is whole, and the same command completes it."""
     out, again = tmp_path / "features", tmp_path / "again"
     source = small_checkpoint(tmp_path)
-    words = ["features", source, "--data", data, "--videos", data.parent / "videos"]
-    words += ["--snippets", "60", "--threads", "1", "--device", "cpu", "--out"]
+    words: list[str | Path] = ["features", source, "--data", data]
+    words += [
+        "--videos",
+        data.parent / "videos",
+        "--snippets",
+        "60",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--out",
+    ]
     command = [*COMMAND, *map(str, [*words, out])]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **quiet) as process:
@@ -201,9 +218,8 @@ def test_features_go_on_after_a_kill(data: Path, tmp_path: Path) -> None:
     for name, stamp in before.items():
         assert (out / name).stat().st_mtime_ns == stamp
     assert len(list(out.iterdir())) == 8 + 2  # and nothing half-written
-    shards = [[*COMMAND, *map(str, [*words, again]), "--shard", f"{k}/2"] for k in (1, 2)]
-    for shard in shards:
-        subprocess.run(shard, check=True, **quiet)
+    for k in (1, 2):
+        assert call(*words, again, "--shard", f"{k}/2")[0] == 0
     for path in out.glob("*.npy"):
         np.testing.assert_array_equal(np.load(path), np.load(again / path.name))
     parts = [json.loads((again / f"index-{k}-of-2.json").read_text())["videos"] for k in (1, 2)]
@@ -367,3 +383,23 @@ def test_lengths_come_from_the_index(data: Path, made: Path) -> None:
     assert val is not None
     assert {video.split for video in train.videos} == {"train"}
     assert [v.feature_seconds for v in covered(val, made / "features").videos] == [8.0, 8.0]
+
+
+def test_a_bundle_evaluates_as_its_checkpoint(
+    data: Path, made: Path, call: Command, tmp_path: Path
+) -> None:
+    source, bundle = made / "a.safetensors", tmp_path / "bundle"
+    code, _, err = call("export", source, "--out", bundle, "--format", "onnx", "--no-verify")
+    assert code == 0, err
+    found = []
+    for subject in (source, bundle):
+        path = tmp_path / "record.json"
+        words = ("--task", "localization", "--data", data, "--videos", data.parent / "videos")
+        code, _, err = call("evaluate", subject, *words, "--json", path)
+        assert code == 0, err
+        found.append(json.loads(path.read_text()))
+    assert found[1]["engine"].startswith("onnxruntime")
+    for key in ("videos", "actions", "proposals", "detections", "snippets"):
+        assert found[0][key] == found[1][key]
+    for key in ("activitynet", "thumos"):
+        assert found[0][key]["map"] == pytest.approx(found[1][key]["map"], abs=1e-3)

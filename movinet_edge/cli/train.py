@@ -282,10 +282,11 @@ def _trainer(
 def _reduced(chosen: Recipe, asked: Asked, here: World) -> Recipe:
     """The recipe with a reduction that fits; what steps need is said."""
     from movinet_edge.train.dry_run import fitted
-    from movinet_edge.train.localization_data import split_annotations
+    from movinet_edge.train.localization_data import Places, split_annotations
     from movinet_edge.train.localizing import localizer_start
 
     assert asked.data is not None
+    Places(asked.data, asked.videos).video_folder("lofi")  # there, before anything is measured
     train, _ = split_annotations(asked.data)
     start = localizer_start(chosen, train.labels)
     videos = max(min(chosen.batch, len(train.videos)) // here.size, 1)
