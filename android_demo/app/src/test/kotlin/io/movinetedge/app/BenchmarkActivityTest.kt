@@ -55,7 +55,7 @@ class BenchmarkActivityTest {
         opened("engine" to "onnxruntime", "steps" to 3)
         val record = reportOf(there("record.json").readText())
         assertEquals(
-            "motion-a0-stream",
+            "movinet-a0-stream",
             record.measurements
                 .single()
                 .subject.bundle,

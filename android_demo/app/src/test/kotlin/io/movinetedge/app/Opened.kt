@@ -32,20 +32,27 @@ fun waitUntil(
 
 /** All views below, this one included. */
 fun View.all(): List<View> =
-    listOf(this) + ((this as? ViewGroup)?.let { group -> (0 until group.childCount).flatMap { group.getChildAt(it).all() } } ?: emptyList())
+    listOf(this) +
+        if (this is ViewGroup) (0 until childCount).flatMap { getChildAt(it).all() } else emptyList()
 
 val Activity.root: View get() = findViewById(android.R.id.content)
 
 /** The texts that can be seen. */
 val Activity.texts: List<String>
-    get() = root.all().filter { it.isShown }.mapNotNull { (it as? TextView)?.text?.toString() }.filter { it.isNotEmpty() }
+    get() =
+        root
+            .all()
+            .filterIsInstance<TextView>()
+            .filter { it.isShown && it.text.isNotEmpty() }
+            .map { it.text.toString() }
 
 fun Activity.text(id: Int): String = findViewById<TextView>(id).text.toString()
 
 /** Press the button with this text. */
 fun Activity.press(label: Int) {
     val wanted = getString(label)
-    val button = root.all().firstOrNull { it.isShown && it.isClickable && (it as? TextView)?.text?.toString() == wanted }
+    val shown = root.all().filterIsInstance<TextView>().filter { it.isShown && it.isClickable }
+    val button = shown.firstOrNull { it.text.toString() == wanted }
     assertTrue("there is no button '$wanted' among $texts", button != null)
     button?.performClick()
     shadowOf(Looper.getMainLooper()).idle()

@@ -80,14 +80,19 @@ private fun write(
         target.parentFile.mkdirs()
         target.writeBytes(content)
     } catch (error: IOException) {
-        throw BadInput(
-            "$archive cannot be unpacked into ${target.parent} (${error.firstLine()}); " +
-                "free some space and try again",
-            error,
-            Fault.NO_SPACE,
-        )
+        throw noSpace(archive, target.parentFile, error)
     }
 }
+
+internal fun noSpace(
+    archive: File,
+    folder: File,
+    error: IOException,
+) = BadInput(
+    "$archive cannot be unpacked into $folder (${error.firstLine()}); free some space and try again",
+    error,
+    Fault.NO_SPACE,
+)
 
 private fun corrupt(
     archive: File,

@@ -4,6 +4,7 @@ import io.movinetedge.BadInput
 import io.movinetedge.Fault
 import java.io.Closeable
 import java.io.File
+import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 
@@ -90,7 +91,12 @@ public class Bundle(
     }
 
     private fun unpackInto(scratch: File): File {
-        val folder = File.createTempFile("movinet-edge-", "", scratch)
+        val folder =
+            try {
+                File.createTempFile("movinet-edge-", "", scratch)
+            } catch (error: IOException) {
+                throw noSpace(path, scratch, error)
+            }
         folder.delete()
         folder.mkdirs()
         try {

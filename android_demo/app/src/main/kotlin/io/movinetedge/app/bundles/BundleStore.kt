@@ -50,9 +50,9 @@ class BundleStore(
 
     /** All of them, the built-in ones first. */
     fun list(): List<Entry> =
-        builtIn.names().map { Entry("$BUILT_IN/$it", it.removeSuffix(".zip"), Origin.BUILT_IN) } +
-            children(imported).map { Entry("$IMPORTED/${it.name}", it.name.removeSuffix(".zip"), Origin.IMPORTED) } +
-            children(pushed).map { Entry("$PUSHED/${it.name}", it.name.removeSuffix(".zip"), Origin.PUSHED) }
+        builtIn.names().map { entry(BUILT_IN, it, Origin.BUILT_IN) } +
+            children(imported).map { entry(IMPORTED, it.name, Origin.IMPORTED) } +
+            children(pushed).map { entry(PUSHED, it.name, Origin.PUSHED) }
 
     /**
      * Where the bundle [id] lies, null being the default one. What is inside the app is copied out
@@ -171,6 +171,12 @@ private fun children(folder: File?): List<File> =
         .orEmpty()
         .filterNot { it.name.endsWith(UNFINISHED) || it.name.startsWith(".") }
         .sortedBy { it.name }
+
+private fun entry(
+    folder: String,
+    name: String,
+    origin: Origin,
+) = Entry("$folder/$name", name.removeSuffix(".zip"), origin)
 
 private fun absent(name: String) =
     BadInput("the bundle $name is not there any more; choose another one", fault = Fault.ABSENT)

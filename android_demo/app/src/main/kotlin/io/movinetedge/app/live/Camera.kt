@@ -103,7 +103,11 @@ class Camera(
     private fun imagesOf(optics: Optics): ImageReader {
         val (width, height) = optics.size
         val made = ImageReader.newInstance(width, height, ImageFormat.YUV_420_888, IMAGES)
-        made.setOnImageAvailableListener({ it.acquireLatestImage()?.use { image -> seen(image, optics) } }, reader)
+        val newest =
+            ImageReader.OnImageAvailableListener {
+                it.acquireLatestImage()?.use { image -> seen(image, optics) }
+            }
+        made.setOnImageAvailableListener(newest, reader)
         images = made
         return made
     }
@@ -153,7 +157,8 @@ class Camera(
             error: Int,
         ) {
             broken.close()
-            machine.failed(attempt, if (error in TAKEN_ERRORS) Trouble.CAMERA_TAKEN else Trouble.CAMERA_BROKEN)
+            val isTaken = error in TAKEN_ERRORS
+            machine.failed(attempt, if (isTaken) Trouble.CAMERA_TAKEN else Trouble.CAMERA_BROKEN)
         }
     }
 

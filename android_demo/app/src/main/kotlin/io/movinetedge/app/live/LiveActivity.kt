@@ -157,7 +157,8 @@ class LiveActivity :
         restart()
     }
 
-    private fun isAllowed() = checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
+    private fun isAllowed() =
+        checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
 
     private fun ask() {
         hasAsked = true

@@ -36,7 +36,8 @@ class SettingPanel(
         this.precisions = precisions
         engine.show(engines, setting.engine)
         delegate.show(DELEGATES.getValue(setting.engine), setting.delegate)
-        threads.show((THREADS.filter { it <= cores() } + setting.threads).distinct().sorted(), setting.threads)
+        val counts = THREADS.filter { it <= cores() } + setting.threads
+        threads.show(counts.distinct().sorted(), setting.threads)
         val known = (precisions + listOfNotNull(setting.precision)).distinct()
         val wanted = setting.precision ?: known.firstOrNull() ?: "–"
         precision.show(known.ifEmpty { listOf(wanted) }, wanted)

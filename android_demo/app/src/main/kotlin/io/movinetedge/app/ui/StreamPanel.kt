@@ -54,7 +54,7 @@ private class Bar(
     private val bar = root.findViewById<ProgressBar>(R.id.bar)
 
     fun show(score: Score?) {
-        root.visibility = if (score == null) View.INVISIBLE else View.VISIBLE
+        root.visibility = if (score == null) View.GONE else View.VISIBLE
         if (score == null) return
         val percent = root.resources.getString(R.string.percent, score.probability * 100)
         // Only what has changed: a screen reader would begin anew.

@@ -26,7 +26,9 @@ enum class Tab(
 
     /** Goes to the screen, of which there is one. */
     fun intent(context: Context): Intent =
-        Intent(context, screen).addFlags(Intent.FLAG_ACTIVITY_REORDER_TO_FRONT or Intent.FLAG_ACTIVITY_NO_ANIMATION)
+        Intent(context, screen)
+            .addFlags(Intent.FLAG_ACTIVITY_REORDER_TO_FRONT)
+            .addFlags(Intent.FLAG_ACTIVITY_NO_ANIMATION)
 }
 
 /** Show all tabs in [bar], of which [own] is the one that is open. */

@@ -75,10 +75,7 @@ class BundleStoreTest {
     @Test
     fun `a newer one and a changed one are refused as such`() {
         val newer =
-            Fixtures.zipped(Fixtures.bundle("arnet")) { name, content ->
-                if (name != "manifest.json") return@zipped content
-                content.decodeToString().replace("\"schema_version\": 2", "\"schema_version\": 9").encodeToByteArray()
-            }
+            Fixtures.newer(9)
         assertEquals(Fault.NEWER, refused { store().import("e.zip") { newer.inputStream() } })
         val changed =
             Fixtures.zipped(Fixtures.bundle("arnet")) { name, content ->
@@ -150,7 +147,8 @@ class BundleStoreTest {
     fun `documents' names lead nowhere else`() {
         for (name in listOf("../../evil.zip", "/evil.zip", ".hidden", "", "a\\b.zip", "..", "번들.zip")) {
             val id = store().import(name) { zip.inputStream() }
-            assertEquals(name, own.resolve("imported").canonicalFile, store().path(id).canonicalFile.parentFile)
+            val folder = store().path(id).canonicalFile.parentFile
+            assertEquals(name, own.resolve("imported").canonicalFile, folder)
         }
     }
 }

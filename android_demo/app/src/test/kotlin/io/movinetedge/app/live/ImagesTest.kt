@@ -16,7 +16,11 @@ class ImagesTest {
 
     private fun reds(rotation: Int): List<List<Int>> {
         val picture = pictureOf(frame(rotation), 100)
-        return List(picture.height) { y -> List(picture.width) { x -> Color.red(picture.getPixel(x, y)) / 10 } }
+        fun red(
+            x: Int,
+            y: Int,
+        ) = Color.red(picture.getPixel(x, y)) / 10
+        return List(picture.height) { y -> List(picture.width) { x -> red(x, y) } }
     }
 
     @Test

@@ -15,6 +15,7 @@ import android.util.Size
 import android.view.TextureView
 import android.view.View
 import android.widget.Spinner
+import io.movinetedge.app.FRAMES
 import io.movinetedge.app.Fixtures
 import io.movinetedge.app.R
 import io.movinetedge.app.Setting
@@ -27,6 +28,7 @@ import io.movinetedge.app.press
 import io.movinetedge.app.text
 import io.movinetedge.app.texts
 import io.movinetedge.app.ui.Tab
+import io.movinetedge.app.wanted
 import io.movinetedge.app.waitUntil
 import io.movinetedge.check.readGolden
 import org.junit.Assert.assertArrayEquals
@@ -97,13 +99,16 @@ class LiveTest {
         return controller.giveSurface()
     }
 
-    private fun LiveActivity.waitForCamera() = waitUntil("the camera streams") { machine.state == State.STREAMING }
+    private fun LiveActivity.waitForCamera() =
+        waitUntil("the camera streams") { machine.state == State.STREAMING }
 
-    private fun LiveActivity.waitForModel() = waitUntil("the model is loaded") { text(R.id.rate).isNotEmpty() }
+    private fun LiveActivity.waitForModel() =
+        waitUntil("the model is loaded") { text(R.id.rate).isNotEmpty() }
 
     /** Devices of the camera service that were opened and not closed. */
     private fun held(): Int {
-        val all = ReflectionHelpers.getStaticField<Set<CameraDevice>>(ShadowCameraManager::class.java, "createdCameras")
+        val service = ShadowCameraManager::class.java
+        val all = ReflectionHelpers.getStaticField<Set<CameraDevice>>(service, "createdCameras")
         return all.count { device ->
             try {
                 device.createCaptureRequest(CameraDevice.TEMPLATE_PREVIEW)
@@ -129,15 +134,13 @@ class LiveTest {
         val frame = golden.frame()
         val interval = (1e9 / bundle.manifest.preprocessing.frameRate).toLong()
         pipeline.handler.post {
-            for (step in 0 until golden.steps) {
+            for (step in 0 until FRAMES) {
                 golden.show(frame, step)
                 pipeline.take(frame, step * interval)
             }
         }
-        val wanted = golden.logits.last().let { row -> row.indices.maxBy { row[it] } }
-        waitUntil("${bundle.labels[wanted]} is shown") {
-            texts.any { it == bundle.labels[wanted] } && text(R.id.frames).startsWith("Frames: ${golden.steps} ")
-        }
+        val wanted = golden.wanted(bundle)
+        waitUntil("$wanted is shown") { wanted in texts && text(R.id.frames).startsWith("Frames: $FRAMES ") }
     }
 
     @Test
@@ -297,10 +300,7 @@ class LiveTest {
     fun `bundle that is too new`() =
         assertBad(
             R.string.trouble_bundle_newer,
-            Fixtures.zipped(Fixtures.bundle("arnet")) { name, content ->
-                if (name != "manifest.json") return@zipped content
-                content.decodeToString().replace("\"schema_version\": 2", "\"schema_version\": 3").encodeToByteArray()
-            },
+            Fixtures.newer(3),
         )
 
     @Test
@@ -377,14 +377,14 @@ class LiveTest {
         val screen = opened()
         screen.waitForModel()
         screen.film()
-        for (change in listOf(R.id.delegate to 1, R.id.threads to 0, R.id.precision to 1, R.id.engine to 1)) {
+        for (change in listOf(R.id.delegate to 1, R.id.threads to 1, R.id.precision to 1, R.id.engine to 1)) {
             val before = app.setting
             screen.findViewById<Spinner>(change.first).setSelection(change.second)
             waitUntil("the setting changes") { app.setting != before }
             screen.film()
         }
         assertEquals("onnxruntime", app.setting.engine)
-        assertEquals(1, app.setting.threads)
+        assertEquals(2, app.setting.threads)
     }
 
     @Test

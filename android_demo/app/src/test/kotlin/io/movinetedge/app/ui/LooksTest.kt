@@ -3,12 +3,14 @@ package io.movinetedge.app.ui
 import android.app.Activity
 import android.graphics.Bitmap
 import android.graphics.Canvas
-import android.graphics.Color
+import android.graphics.Paint
+import android.graphics.Rect
 import android.graphics.drawable.BitmapDrawable
-import android.view.Gravity
+import android.view.TextureView
 import android.view.View
 import android.view.ViewGroup
 import android.widget.TextView
+import io.movinetedge.app.FRAMES
 import io.movinetedge.app.Fixtures
 import io.movinetedge.app.R
 import io.movinetedge.app.Setting
@@ -37,6 +39,7 @@ import kotlin.math.pow
 
 private const val PHONE = "w411dp-h891dp-port-xhdpi"
 private const val TABLET = "w1280dp-h800dp-land-mdpi"
+private const val NARROW = "w360dp-h640dp-port-xhdpi"
 private const val LOW = "w891dp-h411dp-land-xhdpi"
 private const val TEXT = 4.5 // WCAG AA
 private const val SHAPE = 3.0
@@ -59,7 +62,8 @@ class LooksTest {
             val share = level / 255.0
             return if (share <= 0.04045) share / 12.92 else ((share + 0.055) / 1.055).pow(2.4)
         }
-        return 0.2126 * linear(Color.red(colour)) + 0.7152 * linear(Color.green(colour)) + 0.0722 * linear(Color.blue(colour))
+        val (red, green, blue) = listOf(colour shr 16, colour shr 8, colour).map { linear(it and 0xFF) }
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
 
     private fun contrast(
@@ -103,10 +107,11 @@ class LooksTest {
         val room = view.height - view.compoundPaddingTop - view.compoundPaddingBottom
         val width = view.width - view.compoundPaddingLeft - view.compoundPaddingRight
         val lines = 0 until layout.lineCount
+        val longest = lines.maxOf(layout::getLineMax) // without spaces at their ends
         return when {
             layout.height > room -> "too low: ${layout.height} in $room"
             lines.any { layout.getEllipsisCount(it) > 0 } -> "shortened"
-            lines.any { layout.getLineWidth(it) > width + 1 } -> "too narrow: ${lines.maxOf(layout::getLineWidth)} in $width"
+            longest > width + 1 -> "too narrow: $longest in $width"
             else -> null
         }
     }
@@ -115,7 +120,8 @@ class LooksTest {
         screen: Activity,
         how: String,
     ) {
-        for (view in screen.root.all().filterIsInstance<TextView>().filter { it.isShown && it.text.isNotEmpty() }) {
+        for (view in screen.root.all().filterIsInstance<TextView>()) {
+            if (!view.isShown || view.text.isEmpty()) continue
             val problem = cutOff(view)
             assertTrue("$how: '${view.text}' is $problem", problem == null)
         }
@@ -124,7 +130,7 @@ class LooksTest {
     @Test
     fun `no text is cut off, in any language and size`() {
         val looks =
-            listOf("w360dp-h640dp-port-xhdpi" to 1f, "w360dp-h640dp-port-xhdpi" to 2f, LOW to 2f, TABLET to 1.3f)
+            listOf(NARROW to 1f, NARROW to 2f, LOW to 2f, TABLET to 1.3f)
         for ((size, scale) in looks) {
             for (language in listOf("en", "ko")) {
                 RuntimeEnvironment.setQualifiers("$language-$size")
@@ -142,9 +148,10 @@ class LooksTest {
             val screen = controller.setup().get()
             waitUntil("it is laid out") { screen.root.isLaidOut && !screen.root.isLayoutRequested }
             assertWhole(screen, how)
-            val troubles = if (tab == Tab.LIVE) Trouble.entries else Trouble.entries.takeLast(1) // one panel for all
+            // It is one panel on all screens.
+            val troubles = if (tab == Tab.LIVE) Trouble.entries else Trouble.entries.takeLast(1)
             for (trouble in troubles) {
-                screen.show(trouble, "io.movinetedge.BadInput: step.tflite in motion-a0-stream was changed or damaged")
+                screen.show(trouble, "step.tflite in motion-a0-stream was changed or damaged")
                 waitUntil("it is laid out") { !screen.root.isLayoutRequested }
                 assertWhole(screen, "$how $trouble")
             }
@@ -157,6 +164,8 @@ class LooksTest {
         screen: Activity,
         name: String,
     ) {
+        // Without a camera its view would be white.
+        screen.root.all().filterIsInstance<TextureView>().forEach { it.visibility = View.INVISIBLE }
         waitUntil("it is laid out") { screen.root.isLaidOut && !screen.root.isLayoutRequested }
         val whole = screen.window.decorView
         val picture = Bitmap.createBitmap(whole.width, whole.height, Bitmap.Config.ARGB_8888)
@@ -186,15 +195,21 @@ class LooksTest {
         val interval = (1e9 / film.bundle.manifest.preprocessing.frameRate).toLong()
         waitUntil("the model is loaded") { text(R.id.rate).isNotEmpty() }
         pipeline.handler.post {
-            for (step in 0 until film.golden.steps) {
+            for (step in 0 until FRAMES) {
                 film.golden.show(frame, step)
                 pipeline.take(frame, step * interval)
             }
         }
-        waitUntil("all is seen") { text(R.id.frames).startsWith("Frames: ${film.golden.steps} ") }
-        val picture = BitmapDrawable(resources, pictureOf(frame, 64))
-        picture.gravity = Gravity.FILL_VERTICAL or Gravity.CENTER_HORIZONTAL
-        (findViewById<View>(R.id.preview).parent as View).background = picture
+        waitUntil("all is seen") { text(R.id.frames).startsWith("Frames: $FRAMES ") }
+        val place = findViewById<View>(R.id.preview).parent as View
+        val whole = Bitmap.createBitmap(place.width, place.height, Bitmap.Config.ARGB_8888)
+        val side = minOf(whole.width, whole.height)
+        val (left, top) = (whole.width - side) / 2 to (whole.height - side) / 2
+        val canvas = Canvas(whole)
+        canvas.drawColor(getColor(R.color.picture))
+        val square = Rect(left, top, left + side, top + side)
+        canvas.drawBitmap(pictureOf(frame, 64), null, square, Paint(Paint.FILTER_BITMAP_FLAG))
+        place.background = BitmapDrawable(resources, whole)
     }
 
     private fun <T : Screen> shown(
@@ -216,7 +231,7 @@ class LooksTest {
     @Test
     fun `live, with a delegate that is not there`() =
         inEveryLook { look ->
-            app.setting = Setting(delegate = "nnapi")
+            app.setting = Setting(delegate = "nnapi", threads = 1)
             shown(LiveActivity::class.java) { screen ->
                 waitUntil("it is said") { screen.trouble == Trouble.NO_DELEGATE }
                 draw(screen, "trouble-$look")

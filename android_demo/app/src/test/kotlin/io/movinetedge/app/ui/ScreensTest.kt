@@ -35,7 +35,7 @@ class ScreensTest(
     private fun Activity.isWhole() {
         val tabs = root.all().filterIsInstance<TextView>().filter { it.isSelected }
         assertEquals(listOf(getString(tab.title)), tabs.map { it.text.toString() })
-        assertEquals(getString(tab.title), title)
+        assertEquals(getString(tab.title), title.toString())
     }
 
     @Test
@@ -44,7 +44,8 @@ class ScreensTest(
             val screen = controller.setup().get()
             screen.isWhole()
             for (other in Tab.entries - tab) {
-                val button = screen.root.all().first { (it as? TextView)?.text == screen.getString(other.title) }
+                val title = screen.getString(other.title)
+                val button = screen.root.all().first { (it as? TextView)?.text?.toString() == title }
                 button.performClick()
                 val next = shadowOf(screen).nextStartedActivity
                 assertEquals(other.intent(screen).component, next.component)

@@ -33,7 +33,8 @@ private const val SAMPLE = 16
 @Implements(MediaCodec::class)
 class GreyCodec : ShadowMediaCodec() {
     @Implementation
-    protected fun getOutputImage(index: Int): Image = GreyImage(getBuffer(false, index).get(0).toInt() and 0xFF)
+    protected fun getOutputImage(index: Int): Image =
+        GreyImage(getBuffer(false, index).get(0).toInt() and 0xFF)
 }
 
 /** Within a border of another brightness, which is cropped. */

@@ -8,6 +8,7 @@ import android.net.Uri
 import android.os.Bundle
 import android.view.View
 import android.widget.ImageView
+import io.movinetedge.app.FRAMES
 import io.movinetedge.app.Fixtures
 import io.movinetedge.app.R
 import io.movinetedge.app.Way
@@ -16,6 +17,7 @@ import io.movinetedge.app.press
 import io.movinetedge.app.text
 import io.movinetedge.app.texts
 import io.movinetedge.app.waitUntil
+import io.movinetedge.app.wanted
 import io.movinetedge.check.readGolden
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNotNull
@@ -40,7 +42,7 @@ class GoldenFilm : FrameSource {
 
     override fun next(): TimedFrame? {
         check(!isClosed)
-        if (step == golden.steps) return null
+        if (step == FRAMES) return null
         golden.show(frame, step)
         return TimedFrame(frame, (step++ * 1e9 / bundle.manifest.preprocessing.frameRate).toLong())
     }
@@ -56,7 +58,8 @@ class VideoTest {
     private val controller = Robolectric.buildActivity(VideoActivity::class.java)
     private val film = GoldenFilm()
 
-    private fun VideoActivity.waitForEnd() = waitUntil("the film ends") { findViewById<View>(R.id.ended).isShown }
+    private fun VideoActivity.waitForEnd() =
+        waitUntil("the film ends") { findViewById<View>(R.id.ended).isShown }
 
     private fun VideoActivity.picture(): Bitmap? =
         (findViewById<ImageView>(R.id.picture).drawable as? BitmapDrawable)?.bitmap
@@ -68,9 +71,8 @@ class VideoTest {
         waitUntil("the model is loaded") { screen.text(R.id.rate).isNotEmpty() }
         screen.play { film }
         screen.waitForEnd()
-        val wanted = film.golden.logits.last().let { row -> row.indices.maxBy { row[it] } }
-        assertTrue(film.bundle.labels[wanted] in screen.texts)
-        assertTrue(screen.text(R.id.frames).startsWith("Frames: ${film.golden.steps} seen, 0 missed"))
+        assertTrue(film.golden.wanted(film.bundle) in screen.texts)
+        assertTrue(screen.text(R.id.frames).startsWith("Frames: $FRAMES seen, 0 missed"))
         assertNotNull(screen.picture())
         assertTrue(film.isClosed)
     }
