@@ -9,6 +9,7 @@ import io.movinetedge.engine.TfliteEngines
 import java.io.ByteArrayOutputStream
 import java.io.File
 import java.io.InputStream
+import java.util.zip.Deflater
 import java.util.zip.ZipEntry
 import java.util.zip.ZipOutputStream
 
@@ -18,6 +19,9 @@ object Fixtures {
 
     /** The trained checkpoint, fp32 and int8. */
     val motion: File get() = bundle("int8")
+
+    /** The same as a zip. */
+    val motionZip: ByteArray by lazy { zipped(motion) }
 
     fun bundle(name: String): File =
         folder.resolve(name).resolve("bundle").also {
@@ -41,6 +45,7 @@ object Fixtures {
     ): ByteArray {
         val bytes = ByteArrayOutputStream()
         ZipOutputStream(bytes).use { zip ->
+            zip.setLevel(Deflater.NO_COMPRESSION)
             for (file in bundle.walk().filter { it.isFile }.sorted()) {
                 val name = file.relativeTo(bundle).path
                 zip.putNextEntry(ZipEntry(name))
@@ -76,11 +81,10 @@ class TestApp : DemoApp() {
 
     public override val builtIn: BuiltIn =
         object : BuiltIn {
-            private val zip by lazy { Fixtures.zipped(Fixtures.motion) }
             override val version = 1L
 
             override fun names() = listOf("motion-a0-stream.zip")
 
-            override fun open(name: String): InputStream = zip.inputStream()
+            override fun open(name: String): InputStream = Fixtures.motionZip.inputStream()
         }
 }

@@ -1,6 +1,7 @@
 package io.movinetedge.app.bundles
 
 import io.movinetedge.bundle.Bundle
+import io.movinetedge.bundle.Format
 import java.io.File
 
 /** What is told of a bundle before it runs. */
@@ -24,7 +25,7 @@ fun aboutBundle(
 ): About =
     Bundle(path, scratch).use { bundle ->
         val manifest = bundle.manifest
-        val files = manifest.planned.flatMap { it.files }
+        val files = manifest.planned.flatMap { it.files }.filter { it.format != Format.TORCH }
         About(
             manifest.name,
             manifest.classes,

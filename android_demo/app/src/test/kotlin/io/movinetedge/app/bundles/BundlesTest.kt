@@ -55,7 +55,7 @@ class BundlesTest {
     @Test
     fun `the app's own one is there, chosen and described`() {
         val screen = controller.setup().get()
-        screen.waitForAbout("motion-a0-stream")
+        screen.waitForAbout("movinet-a0-stream")
         val row = screen.rows().single()
         assertTrue(row.isChecked)
         val about = screen.text(R.id.about)
@@ -67,11 +67,11 @@ class BundlesTest {
     fun `a zip of the system's picker is kept and chosen`() {
         val screen = controller.setup().get()
         choose(screen, Fixtures.zipped(Fixtures.bundle("arnet")))
-        screen.waitForAbout("arnet")
+        screen.waitForAbout("arnet-custom")
         assertEquals("imported/mine.zip", app.settings.bundle)
         assertEquals(listOf(false, true), screen.rows().map { it.isChecked })
         screen.press(R.string.delete)
-        screen.waitForAbout("motion-a0-stream")
+        screen.waitForAbout("movinet-a0-stream")
         assertEquals(null, app.settings.bundle)
         assertEquals(1, screen.rows().size)
     }
@@ -83,14 +83,14 @@ class BundlesTest {
         val row = screen.rows().last()
         assertEquals("pushed-one", row.text.toString())
         row.performClick()
-        screen.waitForAbout("arnet")
+        screen.waitForAbout("arnet-custom")
         assertEquals("pushed/pushed-one", app.settings.bundle)
     }
 
     @Test
     fun `a zip that is no bundle is said, and another one can be chosen`() {
         val screen = controller.setup().get()
-        screen.waitForAbout("motion-a0-stream")
+        screen.waitForAbout("movinet-a0-stream")
         choose(screen, "no zip".toByteArray())
         waitUntil("it is said") { screen.trouble != null }
         screen.assertSays(R.string.trouble_bundle_damaged, Way.CHOOSE_BUNDLE)
@@ -103,13 +103,13 @@ class BundlesTest {
     fun `a full phone is said`() {
         val blocked = app.filesDir.resolve("imported").also { it.writeText("in the way") }
         val screen = controller.setup().get()
-        screen.waitForAbout("motion-a0-stream")
+        screen.waitForAbout("movinet-a0-stream")
         choose(screen, Fixtures.zipped(Fixtures.bundle("arnet")))
         waitUntil("it is said") { screen.trouble != null }
         screen.assertSays(R.string.trouble_no_space, Way.FREE_SPACE, Way.TRY_AGAIN)
         blocked.delete()
         screen.press(R.string.way_try_again)
-        screen.waitForAbout("motion-a0-stream")
+        screen.waitForAbout("movinet-a0-stream")
     }
 
     @Test
@@ -118,12 +118,12 @@ class BundlesTest {
         choose(screen, Fixtures.zipped(Fixtures.bundle("arnet")))
         RuntimeEnvironment.setQualifiers("+land")
         controller.configurationChange()
-        controller.get().waitForAbout("arnet")
+        controller.get().waitForAbout("arnet-custom")
         val saved = Bundle()
         controller.pause().stop().saveInstanceState(saved).destroy()
         Robolectric.buildActivity(BundlesActivity::class.java).use { again ->
             again.setup(saved)
-            again.get().waitForAbout("arnet")
+            again.get().waitForAbout("arnet-custom")
         }
     }
 }

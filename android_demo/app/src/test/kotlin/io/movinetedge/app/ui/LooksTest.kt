@@ -3,8 +3,9 @@ package io.movinetedge.app.ui
 import android.app.Activity
 import android.graphics.Bitmap
 import android.graphics.Canvas
+import android.graphics.Paint
+import android.graphics.Rect
 import android.graphics.drawable.BitmapDrawable
-import android.view.Gravity
 import android.view.TextureView
 import android.view.View
 import android.view.ViewGroup
@@ -106,7 +107,7 @@ class LooksTest {
         val room = view.height - view.compoundPaddingTop - view.compoundPaddingBottom
         val width = view.width - view.compoundPaddingLeft - view.compoundPaddingRight
         val lines = 0 until layout.lineCount
-        val longest = lines.maxOf(layout::getLineWidth)
+        val longest = lines.maxOf(layout::getLineMax) // without spaces at their ends
         return when {
             layout.height > room -> "too low: ${layout.height} in $room"
             lines.any { layout.getEllipsisCount(it) > 0 } -> "shortened"
@@ -200,9 +201,15 @@ class LooksTest {
             }
         }
         waitUntil("all is seen") { text(R.id.frames).startsWith("Frames: $FRAMES ") }
-        val picture = BitmapDrawable(resources, pictureOf(frame, 64))
-        picture.gravity = Gravity.FILL_VERTICAL or Gravity.CENTER_HORIZONTAL
-        (findViewById<View>(R.id.preview).parent as View).background = picture
+        val place = findViewById<View>(R.id.preview).parent as View
+        val whole = Bitmap.createBitmap(place.width, place.height, Bitmap.Config.ARGB_8888)
+        val side = minOf(whole.width, whole.height)
+        val (left, top) = (whole.width - side) / 2 to (whole.height - side) / 2
+        val canvas = Canvas(whole)
+        canvas.drawColor(getColor(R.color.picture))
+        val square = Rect(left, top, left + side, top + side)
+        canvas.drawBitmap(pictureOf(frame, 64), null, square, Paint(Paint.FILTER_BITMAP_FLAG))
+        place.background = BitmapDrawable(resources, whole)
     }
 
     private fun <T : Screen> shown(
