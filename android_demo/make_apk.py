@@ -153,7 +153,8 @@ def signing_key() -> Key:
 def sign(unsigned: Path, target: Path, key: Key) -> None:
     """Write the app, signed (APK signature schemes 2 and 3)."""
     words = ("--ks", key.store, "--ks-pass", "env:STORE", "--ks-key-alias", key.alias)
-    words += ("--key-pass", "env:KEY", "--v1-signing-enabled", "false", "--out", target.resolve())
+    words += ("--key-pass", "env:KEY", "--out", target.resolve())
+    words += ("--v1-signing-enabled", "false", "--v4-signing-enabled", "false")  # no file beside it
     run("apksigner", "sign", *words, unsigned, STORE=key.store_password, KEY=key.password)
 
 
