@@ -39,7 +39,13 @@ class BenchmarkActivityTest {
     fun `it measures what was pushed, and ends`() {
         Fixtures.motion.copyRecursively(folder.resolve("bundles/mine"))
         val words =
-            arrayOf("bundle" to "mine", "engine" to "ort", "precision" to "int8", "threads" to 2, "steps" to 9)
+            arrayOf(
+                "bundle" to "mine",
+                "engine" to "ort",
+                "precision" to "int8",
+                "threads" to 2,
+                "steps" to 9,
+            )
         val screen = opened(*words, "out" to "mine.json").get()
         val record = reportOf(there("mine.json").readText())
         val measured = record.measurements.single()

@@ -30,8 +30,10 @@ private val TYPES =
         OnnxJavaType.INT8 to DType.INT8,
         OnnxJavaType.INT32 to DType.INT32,
     )
+
 // A graph that these cannot take as a whole is an error, not half a graph on the CPU.
 private val WITHOUT_CPU = setOf("nnapi")
+
 private val PROVIDERS = mapOf("xnnpack" to OrtProvider.XNNPACK, "nnapi" to OrtProvider.NNAPI)
 
 /** ONNX Runtime: states rotate uncopied, as tensors over the host's own memory. */
