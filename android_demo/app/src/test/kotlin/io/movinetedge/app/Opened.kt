@@ -35,6 +35,16 @@ fun View.all(): List<View> =
     listOf(this) +
         if (this is ViewGroup) (0 until childCount).flatMap { getChildAt(it).all() } else emptyList()
 
+/**
+ * Whether nothing up to the screen's content hides it. Robolectric does not show the window of a screen
+ * that was made anew, so that `isShown` would say no there.
+ */
+val View.isThere: Boolean
+    get() =
+        generateSequence(this) { it.parent as? View }
+            .takeWhile { it.id != android.R.id.content }
+            .all { it.visibility == View.VISIBLE }
+
 val Activity.root: View get() = findViewById(android.R.id.content)
 
 /** The texts that can be seen. */
@@ -43,7 +53,7 @@ val Activity.texts: List<String>
         root
             .all()
             .filterIsInstance<TextView>()
-            .filter { it.isShown && it.text.isNotEmpty() }
+            .filter { it.isThere && it.text.isNotEmpty() }
             .map { it.text.toString() }
 
 fun Activity.text(id: Int): String = findViewById<TextView>(id).text.toString()
@@ -51,7 +61,7 @@ fun Activity.text(id: Int): String = findViewById<TextView>(id).text.toString()
 /** Press the button with this text. */
 fun Activity.press(label: Int) {
     val wanted = getString(label)
-    val shown = root.all().filterIsInstance<TextView>().filter { it.isShown && it.isClickable }
+    val shown = root.all().filterIsInstance<TextView>().filter { it.isThere && it.isClickable }
     val button = shown.firstOrNull { it.text.toString() == wanted }
     assertTrue("there is no button '$wanted' among $texts", button != null)
     button?.performClick()
@@ -64,7 +74,7 @@ fun Activity.assertSays(
     vararg ways: Way,
 ) {
     val panel = findViewById<View>(R.id.trouble)
-    assertTrue("nothing is said: $texts", panel.isShown)
+    assertTrue("nothing is said: $texts", panel.isThere)
     assertEquals(getString(sentence), text(R.id.trouble_sentence))
     val buttons = findViewById<ViewGroup>(R.id.trouble_ways).all().filterIsInstance<Button>()
     assertEquals(ways.map { getString(it.label) }, buttons.map { it.text.toString() })

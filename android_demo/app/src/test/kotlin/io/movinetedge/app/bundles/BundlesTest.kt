@@ -12,6 +12,7 @@ import io.movinetedge.app.TestApp
 import io.movinetedge.app.Way
 import io.movinetedge.app.all
 import io.movinetedge.app.assertSays
+import io.movinetedge.app.isThere
 import io.movinetedge.app.press
 import io.movinetedge.app.root
 import io.movinetedge.app.text
@@ -36,7 +37,7 @@ class BundlesTest {
 
     private fun BundlesActivity.waitForAbout(name: String) =
         waitUntil("$name is described") {
-            findViewById<View>(R.id.about).isShown && text(R.id.about).startsWith(name)
+            findViewById<View>(R.id.about).isThere && text(R.id.about).startsWith(name)
         }
 
     private fun choose(

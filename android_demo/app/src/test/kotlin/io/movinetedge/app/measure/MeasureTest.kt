@@ -11,6 +11,7 @@ import io.movinetedge.app.Setting
 import io.movinetedge.app.TestApp
 import io.movinetedge.app.Way
 import io.movinetedge.app.assertSays
+import io.movinetedge.app.isThere
 import io.movinetedge.app.press
 import io.movinetedge.app.text
 import io.movinetedge.app.waitUntil
@@ -35,7 +36,7 @@ class MeasureTest {
 
     private fun MeasureActivity.measure(): MeasureActivity {
         press(R.string.start)
-        waitUntil("it is measured") { findViewById<View>(R.id.result).isShown }
+        waitUntil("it is measured") { findViewById<View>(R.id.result).isThere }
         return this
     }
 
@@ -76,7 +77,7 @@ class MeasureTest {
         RuntimeEnvironment.setQualifiers("+land")
         controller.configurationChange()
         val turned = controller.get()
-        waitUntil("it is measured") { turned.findViewById<View>(R.id.result).isShown }
+        waitUntil("it is measured") { turned.findViewById<View>(R.id.result).isThere }
         val shown = turned.text(R.id.result)
         val saved = Bundle()
         controller.pause().stop().saveInstanceState(saved).destroy()
@@ -91,7 +92,7 @@ class MeasureTest {
     fun `a long run can be stopped`() {
         val screen = controller.setup().get()
         screen.findViewById<Spinner>(R.id.mode).setSelection(2)
-        waitUntil("minutes can be chosen") { screen.findViewById<View>(R.id.minutes_group).isShown }
+        waitUntil("minutes can be chosen") { screen.findViewById<View>(R.id.minutes_group).isThere }
         screen.press(R.string.start)
         waitUntil("it is timing") { screen.text(R.id.progress) == screen.getString(R.string.phase_timing) }
         val workers = Thread.getAllStackTraces().keys.filter { it.name == "task" }

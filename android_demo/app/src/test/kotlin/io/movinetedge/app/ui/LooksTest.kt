@@ -18,6 +18,7 @@ import io.movinetedge.app.TestApp
 import io.movinetedge.app.Trouble
 import io.movinetedge.app.all
 import io.movinetedge.app.check.CheckActivity
+import io.movinetedge.app.isThere
 import io.movinetedge.app.live.LiveActivity
 import io.movinetedge.app.live.pictureOf
 import io.movinetedge.app.measure.MeasureActivity
@@ -121,7 +122,7 @@ class LooksTest {
         how: String,
     ) {
         for (view in screen.root.all().filterIsInstance<TextView>()) {
-            if (!view.isShown || view.text.isEmpty()) continue
+            if (!view.isThere || view.text.isEmpty()) continue
             val problem = cutOff(view)
             assertTrue("$how: '${view.text}' is $problem", problem == null)
         }
@@ -244,7 +245,7 @@ class LooksTest {
             shown(VideoActivity::class.java) { screen ->
                 waitUntil("the model is loaded") { screen.text(R.id.rate).isNotEmpty() }
                 screen.play(::GoldenFilm)
-                waitUntil("the film ends") { screen.findViewById<View>(R.id.ended).isShown }
+                waitUntil("the film ends") { screen.findViewById<View>(R.id.ended).isThere }
                 draw(screen, "video-$look")
             }
         }
@@ -255,7 +256,7 @@ class LooksTest {
             val pushed = app.getExternalFilesDir("bundles")!!.resolve("arnet")
             Fixtures.bundle("arnet").copyRecursively(pushed, overwrite = true)
             shown(io.movinetedge.app.bundles.BundlesActivity::class.java) { screen ->
-                waitUntil("it is described") { screen.findViewById<View>(R.id.about).isShown }
+                waitUntil("it is described") { screen.findViewById<View>(R.id.about).isThere }
                 draw(screen, "bundles-$look")
             }
         }
@@ -285,7 +286,7 @@ class LooksTest {
             app.setting = Setting("onnxruntime", "none", 1, "int8")
             shown(MeasureActivity::class.java) { screen ->
                 screen.press(R.string.start)
-                waitUntil("it is measured") { screen.findViewById<View>(R.id.result).isShown }
+                waitUntil("it is measured") { screen.findViewById<View>(R.id.result).isThere }
                 draw(screen, "benchmark-$look")
             }
         }

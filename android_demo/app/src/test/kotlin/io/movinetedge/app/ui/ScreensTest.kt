@@ -8,6 +8,7 @@ import io.movinetedge.app.Setting
 import io.movinetedge.app.Trouble
 import io.movinetedge.app.all
 import io.movinetedge.app.app
+import io.movinetedge.app.isThere
 import io.movinetedge.app.root
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertNotSame
@@ -102,7 +103,7 @@ class ScreensTest(
             val silent =
                 controller.setup().visible().get().root.all().filter { view ->
                     val isText = (view as? TextView)?.text?.isNotEmpty() == true
-                    (view.isClickable || view is android.widget.ImageView) && view.isShown &&
+                    (view.isClickable || view is android.widget.ImageView) && view.isThere &&
                         !isText && view.contentDescription.isNullOrEmpty()
                 }
             assertTrue("$silent", silent.isEmpty())

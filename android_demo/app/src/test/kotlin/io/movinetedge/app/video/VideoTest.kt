@@ -13,6 +13,7 @@ import io.movinetedge.app.Fixtures
 import io.movinetedge.app.R
 import io.movinetedge.app.Way
 import io.movinetedge.app.assertSays
+import io.movinetedge.app.isThere
 import io.movinetedge.app.press
 import io.movinetedge.app.text
 import io.movinetedge.app.texts
@@ -59,7 +60,7 @@ class VideoTest {
     private val film = GoldenFilm()
 
     private fun VideoActivity.waitForEnd() =
-        waitUntil("the film ends") { findViewById<View>(R.id.ended).isShown }
+        waitUntil("the film ends") { findViewById<View>(R.id.ended).isThere }
 
     private fun VideoActivity.picture(): Bitmap? =
         (findViewById<ImageView>(R.id.picture).drawable as? BitmapDrawable)?.bitmap
@@ -67,7 +68,7 @@ class VideoTest {
     @Test
     fun `a film is run to its end, and shown`() {
         val screen = controller.setup().get()
-        assertTrue(screen.findViewById<View>(R.id.no_video).isShown)
+        assertTrue(screen.findViewById<View>(R.id.no_video).isThere)
         waitUntil("the model is loaded") { screen.text(R.id.rate).isNotEmpty() }
         screen.play { film }
         screen.waitForEnd()
