@@ -211,7 +211,9 @@ class Banks(Sampler):
 
     def _image(self, x: Tensor, around: Tensor, quarter: int) -> Tensor:
         """[1, outputs, columns, starts * bins]."""
-        near, context = self.values[quarter]
+        pair = self.values[quarter]
+        assert isinstance(pair, nn.ModuleList)
+        near, context = pair
         places = x.shape[1]
         y = torch.cat(
             [
