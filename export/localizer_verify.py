@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from movinet_edge import __version__
-from movinet_edge.bundle import SCORES, Bundle
+from movinet_edge.bundle import SCORES, Bundle, Threshold
 from movinet_edge.errors import BadInput
 from movinet_edge.export.facts import graph_facts
 from movinet_edge.export.parity import Target, parity_check
@@ -158,7 +158,7 @@ def _compare(
             anchors, convention = stream.head.anchors, stream.head.convention
     except Exception as error:  # engines share no exception; whatever it is, it does not run
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        return [_parity(target, "golden", "?", None, f"does not run: {reason[0]}")], []
+        return [_failed(target, f"does not run: {reason[0]}")], []
     parities = []
     for name, wanted in rows.items():
         limit = target.threshold
@@ -167,7 +167,7 @@ def _compare(
         if name in SCORES:
             least = RESOLUTION / (float(wanted.std()) or 1.0)
             limit = limit.model_copy(update={"max_error": max(limit.max_error, least)})
-        parities.append(_parity(target, f"golden {name}", engine, limit, None, wanted, got[name]))
+        parities.append(_parity(target, f"golden {name}", engine, limit, wanted, got[name]))
 
     def found(values: Golden) -> list[Segment]:
         answered = HeadAnswer(*(values[name].reshape(-1) for name in SCORES))
@@ -180,24 +180,31 @@ def _compare(
     return parities, [check]
 
 
+def _failed(target: Target, reason: str) -> StreamParity:
+    """Of a file that does not run."""
+    return _record(target, "golden", "?", target.threshold, steps=0, figures=None, failure=reason)
+
+
 def _parity(
     target: Target,
     stream: str,
     engine: str,
-    limit: object,
-    failure: str | None,
-    wanted: np.ndarray | None = None,
-    got: np.ndarray | None = None,
+    limit: Threshold,
+    wanted: np.ndarray,
+    got: np.ndarray,
 ) -> StreamParity:
-    threshold = target.threshold if limit is None else limit
-    fields: dict[str, object] = {"steps": 0, "figures": None, "failure": failure}
-    if wanted is not None and got is not None:
-        figures = measure(wanted, got, threshold)  # type: ignore[arg-type]
-        wrong = shortcomings(figures, threshold)  # type: ignore[arg-type]
-        fields = {"steps": len(wanted), "figures": figures}
-        if wrong:
-            bad = first_bad_step(figures, threshold)  # type: ignore[arg-type]
-            fields |= {"bad_step": bad, "failure": f"{'; '.join(wrong)}; first at step {bad}"}
+    figures = measure(wanted, got, limit)
+    wrong, found = shortcomings(figures, limit), {"steps": len(wanted), "figures": figures}
+    if not wrong:
+        return _record(target, stream, engine, limit, **found)
+    bad = first_bad_step(figures, limit)
+    failure = f"{'; '.join(wrong)}; first at step {bad}"
+    return _record(target, stream, engine, limit, **found, bad_step=bad, failure=failure)
+
+
+def _record(
+    target: Target, stream: str, engine: str, limit: Threshold, **found: object
+) -> StreamParity:
     return StreamParity.model_validate(
         {
             "backend": target.backend.name,
@@ -206,8 +213,8 @@ def _parity(
             "engine": engine,
             "stream": stream,
             "reference": "stored answers",
-            "threshold": threshold,
-            **fields,
+            "threshold": limit,
+            **found,
         }
     )
 

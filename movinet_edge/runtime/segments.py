@@ -166,7 +166,7 @@ class SegmentStream:
         assert second.after is not None
         self.clock, self.arrivals = first.snippets, second.after
         rings = feature_rings(manifest)
-        self.graphs = {}
+        self.graphs: dict[str, GraphRunner] = {}
         for name in (first.graph, second.graph):
             graph = manifest.graph(name)
             held = _held(graph, self.backend, precision)
@@ -247,7 +247,8 @@ class SegmentStream:
         held = min(self._snippets, len(self._window))
         first = (self._snippets - held) * self.hop
         sightings = self._sightings(self.head.find(self._window[:held], self.hop), first)
-        return self.tracker.see(sightings, first, until * self.hop)
+        # Half a snippet before: segments begin with snippets, give or take a rounding.
+        return self.tracker.see(sightings, first, (until - 0.5) * self.hop)
 
     def _sightings(self, found: Found, first: float = 0.0) -> list[Sighting]:
         """What is over the threshold, each with its best label, best first."""

@@ -62,7 +62,7 @@ class Tracker:
 
         Each sighting is the segment of its label that it shares most with, if that is half of
         both; best first. Segments that begin before `until` are final: no later window will see
-        them begin. What was final already stays as it was.
+        them begin. What was final already stays as it was, and is not told again.
 
         Args:
             seen: best first.
@@ -72,15 +72,16 @@ class Tracker:
         changes: list[Segment] = []
         left, before, kept = list(self._open), list(self._final), list[Segment]()
         for sighting in seen:
-            if _best(before, sighting) is not None:
+            known, shared = _best(left, sighting)
+            if _best(before, sighting)[1] > shared:
                 continue
-            known = _best(left, sighting)
             if known is None:
                 segment = self._new(sighting)
             else:
                 left.remove(known)
-                times = {"start": sighting.start, "end": sighting.end}
-                segment = replace(known, score=sighting.score, **times)
+                segment = replace(
+                    known, start=sighting.start, end=sighting.end, score=sighting.score
+                )
             done = sighting.start < until
             if done:
                 segment = replace(segment, status="final")
@@ -100,12 +101,12 @@ class Tracker:
         return Segment(number, sighting.start, sighting.end, label, sighting.index, sighting.score)
 
 
-def _best(segments: Sequence[Segment], sighting: Sighting) -> Segment | None:
-    """The segment that a sighting is of."""
+def _best(segments: Sequence[Segment], sighting: Sighting) -> tuple[Segment | None, float]:
+    """The segment that a sighting is of, and their tIoU; None and 0 if it is of none."""
     alike = [segment for segment in segments if segment.index == sighting.index]
     if not alike:
-        return None
+        return None, 0.0
     times = np.array([(segment.start, segment.end) for segment in alike], np.float64)
     shared = overlap(np.array([[sighting.start, sighting.end]], np.float64), times)[0]
     best = int(shared.argmax())
-    return alike[best] if shared[best] >= SAME else None
+    return (alike[best], float(shared[best])) if shared[best] >= SAME else (None, 0.0)
