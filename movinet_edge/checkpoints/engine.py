@@ -25,7 +25,7 @@ def use_threads(count: int) -> None:
 class EagerEngine:
     """What runs a model in PyTorch has in common: buffers are arrays, and weights go with it."""
 
-    version = torch.__version__
+    version: str = torch.__version__
 
     def __init__(self, model: nn.Module, file: ModelFile, threads: int):
         self._model, self._file, self._threads = model, file, threads

@@ -54,7 +54,9 @@ def run_segments(bundle: Bundle, asked: Watch) -> None:
         stream = stack.enter_context(
             SegmentStream(bundle, asked.backend, asked.precision, asked.threads, asked.threshold)
         )
-        view = stack.enter_context(JsonView() if asked.as_json else TerminalView(asked.source))
+        view: JsonView | TerminalView
+        view = JsonView() if asked.as_json else TerminalView(asked.source)
+        stack.enter_context(view)
         if camera or asked.live:
             segments, seconds = _live(stream, asked.source, view, camera)
         else:

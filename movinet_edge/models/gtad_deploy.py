@@ -45,8 +45,9 @@ def _ungrouped(weight: Tensor, groups: int) -> Tensor:
     return full
 
 
-def _dense(conv: nn.Conv1d | nn.Conv2d) -> nn.Linear:
+def _dense(conv: nn.Module) -> nn.Linear:
     """A convolution of one place as a dense layer."""
+    assert isinstance(conv, nn.Conv1d | nn.Conv2d)
     weight = _ungrouped(conv.weight, conv.groups).flatten(1)
     made = nn.Linear(weight.shape[1], weight.shape[0], conv.bias is not None)
     made.weight.data = weight
@@ -58,8 +59,9 @@ def _dense(conv: nn.Conv1d | nn.Conv2d) -> nn.Linear:
 class InTime(nn.Module):
     """A convolution over places, [1, T, C] -> [1, T, C']."""
 
-    def __init__(self, conv: nn.Conv1d):
+    def __init__(self, conv: nn.Module):
         super().__init__()
+        assert isinstance(conv, nn.Conv1d)
         self.weight = nn.Parameter(_ungrouped(conv.weight, conv.groups)[:, :, None])
         assert conv.bias is not None
         self.bias = nn.Parameter(conv.bias.detach().clone())
@@ -139,7 +141,7 @@ class DeployLocalize(nn.Module):
         self.blocks, self.groups, self.mixes = blocks, groups, localize.mixes
         self.narrow, self.answer = localize.narrow, localize.answer
         convs = (localize.first, localize.second)
-        self.convs = nn.ModuleList(convs if self.mixes else map(_dense, convs))
+        self.convs = nn.ModuleList([conv if self.mixes else _dense(conv) for conv in convs])
         there = blocks.anchors.as_map(np.ones(len(blocks.anchors), np.float32))
         self.register_buffer("there", torch.from_numpy(there)[..., None])
         self.there: Tensor
@@ -213,8 +215,11 @@ class DeployGTad(nn.Module):
         self.nearest = Nearest(head.arch.snippets)
         self.base, self.graph = DeployGraph(head.base), DeployGraph(head.graph)
         self.start, self.end = DeployBoundary(head.start), DeployBoundary(head.end)
-        sampler, size = (Banks, BANKED) if layout == "NHWC" else (Gathered, GATHERED)
-        self.align: Sampler = sampler(head.align, size)
+        self.align: Sampler
+        if layout == "NHWC":
+            self.align = Banks(head.align, BANKED)
+        else:
+            self.align = Gathered(head.align, GATHERED)
         self.localize = DeployLocalize(head.localize, self.align.blocks, self.align.groups)
         self.classify = classify
 
@@ -231,4 +236,5 @@ class DeployGTad(nn.Module):
         both = self.localize(rows, outside)
         io.outputs[OVERLAP], io.outputs[ACTIONNESS] = both[..., 0], both[..., 1]
         io.outputs[START], io.outputs[END] = self.start(base, chosen), self.end(base, chosen)
-        return None if self.classify is None else self.classify(features)
+        logits: Tensor | None = None if self.classify is None else self.classify(features)
+        return logits

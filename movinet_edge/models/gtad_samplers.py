@@ -172,9 +172,9 @@ class Banks(Sampler):
         ends = self.blocks.ends().reshape(self.blocks.rows, 2, -1)[:, :, order]
         nowhere = self._nowhere()[:, order]
         cuts = np.cumsum([self._rows(group) for group in self.groups])[:-1]
-        for number, part in enumerate(np.split(ends, cuts)):
-            self._constant(f"first_{number}", part[:, 0])
-            self._constant(f"final_{number}", part[:, 1])
+        for number, rows in enumerate(np.split(ends, cuts)):
+            self._constant(f"first_{number}", rows[:, 0])
+            self._constant(f"final_{number}", rows[:, 1])
         self._constant("nowhere_first", nowhere[:1])
         self._constant("nowhere_second", nowhere[1:])
 
@@ -211,7 +211,9 @@ class Banks(Sampler):
 
     def _image(self, x: Tensor, around: Tensor, quarter: int) -> Tensor:
         """[1, outputs, columns, starts * bins]."""
-        near, context = self.values[quarter]
+        pair = self.values[quarter]
+        assert isinstance(pair, nn.ModuleList)
+        near, context = pair
         places = x.shape[1]
         y = torch.cat(
             [

@@ -166,7 +166,7 @@ class SegmentStream:
         assert second.after is not None
         self.clock, self.arrivals = first.snippets, second.after
         rings = feature_rings(manifest)
-        self.graphs = {}
+        self.graphs: dict[str, GraphRunner] = {}
         for name in (first.graph, second.graph):
             graph = manifest.graph(name)
             held = _held(graph, self.backend, precision)

@@ -16,7 +16,8 @@ Times = list[list[Fraction]]
 class Pictured(Protocol):
     """What a `VideoFile` has to be."""
 
-    end: Fraction | None
+    @property
+    def end(self) -> Fraction | None: ...
 
     @property
     def stated(self) -> Fraction | None: ...

@@ -79,8 +79,9 @@ class Tracker:
                 segment = self._new(sighting)
             else:
                 left.remove(known)
-                times = {"start": sighting.start, "end": sighting.end}
-                segment = replace(known, score=sighting.score, **times)
+                segment = replace(
+                    known, start=sighting.start, end=sighting.end, score=sighting.score
+                )
             done = sighting.start < until
             if done:
                 segment = replace(segment, status="final")
