@@ -107,7 +107,7 @@ class NaiveLocalize(nn.Module):
 
     def __init__(self, localize: Localize):
         super().__init__()
-        self.localize = localize
+        self.localize, self.mixes = localize, False
 
     def forward(self, maps: list[Tensor], outside: Tensor | None) -> Tensor:
         narrow, answer = self.localize.narrow, self.localize.answer

@@ -82,7 +82,10 @@ NOISE = 0.3  # of features' deviation, in the golden window
 
 
 def export_localizer(
-    checkpoint: Checkpoint, out: Path, options: ExportOptions, progress: Progress = lambda _: None
+    checkpoint: Checkpoint,
+    out: Path,
+    options: ExportOptions | None = None,
+    progress: Progress = lambda _: None,
 ) -> VerifyRecord | None:
     """Write a bundle of a localizer to `out` (a directory, or a .zip); see `write_bundle`.
 
@@ -94,7 +97,7 @@ def export_localizer(
 
     model = _localizer(checkpoint)
     assert model.encoder is not None
-    options = _fitting(model.encoder, options)
+    options = _fitting(model.encoder, options or ExportOptions())
     encoder = Checkpoint(model.encoder, checkpoint.preprocessing, None)
     check_options(encoder, options)
     plan = _plan(model, checkpoint, options)
@@ -302,13 +305,11 @@ def _head_graph(
 ) -> Graph:
     model = checkpoint.model
     assert isinstance(model, Localizer)
-    parts = {fmt: head_step(model, fmt) for fmt in options.formats}
     files: list[ModelFile] = []
     recipe = Recipe([], None, {})
-    for fmt, step in parts.items():
-        writer = FormatFiles(
-            HEAD, fmt, lambda _, step=step: step, folder, embedded(checkpoint), recipe, progress
-        )
+    for fmt in dict.fromkeys(options.formats):
+        step = partial(_head_spelt, head_step(model, fmt))
+        writer = FormatFiles(HEAD, fmt, step, folder, embedded(checkpoint), recipe, progress)
         files += writer.write(head_precisions(options.precisions))
     head, classes = model.arch.head, model.arch.classes
     maps, curve = (1, head.durations, head.snippets), (1, head.snippets)
@@ -327,6 +328,11 @@ def _head_graph(
     reference = file_record(path, "torch", "fp32", [window], outputs)
     fresh = replace(options, form="fresh")
     return graph_record(HEAD, fresh, 1, head_macs(model), (), [reference, *files])
+
+
+def _head_spelt(step: StepModule, integers: bool) -> StepModule:
+    """The head's one module: it is in floats always."""
+    return step
 
 
 def head_step(model: Localizer, fmt: FormatName) -> StepModule:
