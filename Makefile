@@ -4,10 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 OUT ?= out
+FIXTURES := android_demo/build/fixtures
 # Two files of tests at a time, one thread each: idle threads of one would slow down the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-arm64 test-browser test-android android-fixtures lint figures clean
+.PHONY: demo test test-all test-arm64 test-browser test-android android android-fixtures lint figures
+.PHONY: clean
 
 # torch comes first: nothing installed later may pull a second one.
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -45,13 +47,29 @@ test-arm64: $(VENV)/.dev
 test-browser: $(VENV)/.dev
 	$(PYTEST) -m browser
 
-# The app's core on the JVM with real engines; skipped where Maven is not installed.
+# One after the other, since they build in one place.
+# The Android app on the JVM with real engines; skipped where Maven or Debian's aapt are missing.
 test-android: $(VENV)/.dev
-	$(PYTEST) -m android
+	$(PYTEST) -n 0 -m android
+
+# The Android app, tested, shrunk and signed, with BUNDLE (a folder or .zip, or several) inside; see
+# docs/android.md for the tools that it needs and for signing with a key of your own.
+BUNDLE ?= $(OUT)/android/motion-a0-stream.zip
+APK ?= $(OUT)/android/movinet-edge.apk
+android: $(BUNDLE) android-fixtures
+	$(BIN)/python -m android_demo.make_apk $(BUNDLE) --out $(APK) --fixtures $(FIXTURES)
+
+# The default checkpoint in floats and in 8 bits, for the engine that the app always has.
+$(OUT)/android/motion-a0-stream.zip: $(VENV)/.base
+	rm -rf $(OUT)/android/videos
+	mkdir -p $(OUT)/android
+	$(BIN)/python -m movinet_edge data make motion --out $(OUT)/android/videos --per-class 6 --seed 1
+	$(BIN)/python -m movinet_edge export motion-a0-stream --out $@ --format tflite \
+		--precision fp32 --precision int8 --calibrate $(OUT)/android/videos
 
 # What the core's tests read, kept for `mvn verify` in android_demo.
 android-fixtures: $(VENV)/.dev
-	$(BIN)/python -m tests.android_fixtures android_demo/build/fixtures
+	$(BIN)/python -m tests.android_fixtures $(FIXTURES)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

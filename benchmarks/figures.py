@@ -15,6 +15,8 @@ from pathlib import Path
 from movinet_edge.benchmarks.arnet_figures import arnet_table, bundle_table, draw_costs
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
+from movinet_edge.benchmarks.lofi_memory import draw_lofi_memory
+from movinet_edge.benchmarks.lofi_memory import read as lofi_memory
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
 from movinet_edge.benchmarks.native_cost import native_table
 from movinet_edge.benchmarks.operators import operators_table
@@ -171,6 +173,7 @@ def draw_training() -> None:
         (RESULTS / "training" / "memory.json").read_text("utf-8")
     )
     draw_memory(memory, FIGURES / "training_memory.svg")
+    draw_lofi_memory(lofi_memory(), FIGURES / "lofi_memory.svg")
     records = motion_records()
     draw_protocols(records, FIGURES / "protocols.svg")
     write_table(MOTION, motion_table(records))

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from movinet_edge.benchmarks.app import AppOptions, bench_app
 from movinet_edge.benchmarks.device import Device, DeviceLost, DeviceSilent, Facts
 from movinet_edge.benchmarks.job import COLD_PROCESSES, Job, Outcome, with_cold_starts
 from movinet_edge.benchmarks.native import NativeOptions
@@ -73,21 +74,29 @@ def bench_remote(
 
 
 def bench_all(
-    devices: Sequence[Device], bundle: Bundle, options: RemoteOptions, say: Say = lambda _: None
+    devices: Sequence[Device],
+    bundle: Bundle,
+    options: RemoteOptions | AppOptions,
+    say: Say = lambda _: None,
 ) -> tuple[list[Report], list[str]]:
     """Measure on several devices at the same time; reports, and what went wrong where.
 
     Raises:
         BadInput, CheckFailed: the only device failed.
     """
-    if len(devices) == 1:
-        return [bench_remote(devices[0], bundle, options, say)], []
-
     stop = threading.Event()
+
+    def measure(device: Device) -> Report:
+        if isinstance(options, AppOptions):
+            return bench_app(device, bundle, options, say)
+        return bench_remote(device, bundle, options, say, stop)
+
+    if len(devices) == 1:
+        return [measure(devices[0])], []
 
     def one(device: Device) -> Report | str:
         try:
-            return bench_remote(device, bundle, options, say, stop)
+            return measure(device)
         except (BadInput, CheckFailed) as error:
             return str(error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from movinet_edge.export.plans import make_plan
 from movinet_edge.export.precision import PRECISIONS
 from movinet_edge.export.profiles import refuse
 from movinet_edge.files import MANIFEST, atomic_output, sha256_of
-from movinet_edge.models.arch import ModelArch
+from movinet_edge.models.arch import ModelArch, VideoModel
 from movinet_edge.models.movinet_table import MoViNetArch
 from movinet_edge.models.registry import deploy_parts, weights_sha256
 
@@ -100,7 +100,7 @@ def write_bundle(
         _write(contents, folder, options, progress)
         progress("loading in a process apart")
         check_loads(Bundle(folder))
-        return _prove(folder, progress) if options.verify else None
+        return prove(folder, progress) if options.verify else None
 
 
 def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
@@ -169,7 +169,8 @@ def refuse_int8(arch: ModelArch) -> None:
         )
 
 
-def _prove(folder: Path, progress: Progress) -> VerifyRecord:
+def prove(folder: Path, progress: Progress) -> VerifyRecord:
+    """Verify a bundle, and write what was found into it."""
     from movinet_edge.export.report import write_html, write_json
     from movinet_edge.export.verify import verify_bundle
 
@@ -179,7 +180,7 @@ def _prove(folder: Path, progress: Progress) -> VerifyRecord:
     return record
 
 
-def _thresholds(options: ExportOptions) -> dict[str, Threshold]:
+def thresholds(options: ExportOptions) -> dict[str, Threshold]:
     """Limits of the precisions that are written, and of the checkpoint beside them."""
     precisions = dict.fromkeys(("fp32", *options.precisions))
     formats = {precision: PRECISIONS[precision] for precision in precisions}
@@ -192,12 +193,8 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
     checkpoints, contract = contents.checkpoints, contents.preprocessing
     first = next(iter(checkpoints.values()))
     arch = first.arch
-    labels = None
-    if first.labels is not None:
-        (folder / "labels.txt").write_text("".join(f"{x}\n" for x in first.labels), "utf-8")
-        labels = Attachment(path="labels.txt", sha256=sha256_of(folder / "labels.txt"))
     streams: dict[str, list[Stream]] = {name: [] for name in checkpoints}
-    if options.calibrate is not None and any(PRECISIONS[p].calibrated for p in options.precisions):
+    if options.calibrate is not None and calibrates(options):
         progress("reading calibration videos")
         frames = options.calibration_frames
         for name, checkpoint in checkpoints.items():
@@ -219,8 +216,8 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         for name, checkpoint in checkpoints.items()
         for graph in write_graphs(name, checkpoint, folder, options, streams[name], progress)
     ]
-    hashes = [weights_sha256(model) for model in models.values()]
     if len(checkpoints) > 1:
+        hashes = [weights_sha256(model) for model in models.values()]
         graphs = [
             graph.model_copy(update={"checkpoint_sha256": sha256})
             for graph, sha256 in zip(graphs, hashes, strict=True)
@@ -230,7 +227,7 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         schema_version=2 if newer else 1,
         name=contents.name,
         classes=arch.classes,
-        labels=labels,
+        labels=write_labels(folder, first.labels),
         golden=Attachment(path=golden.name, sha256=sha256_of(golden)),
         preprocessing=contract,
         output="probabilities" if options.softmax else "logits",
@@ -238,13 +235,36 @@ def _write(contents: Contents, folder: Path, options: ExportOptions, progress: P
         graphs=tuple(graphs),
         plan=contents.plan,
         reference=GRAPH if len(graphs) > len(checkpoints) else None,
-        thresholds=_thresholds(options),
-        provenance=Provenance(
-            architecture=arch.model_dump(),
-            checkpoint_sha256=combined_sha256(hashes),
-            tools={"movinet-edge": __version__}
-            | {name: importlib.metadata.version(name) for name in TOOLS},
-        ),
+        thresholds=thresholds(options),
+        provenance=provenance(list(models.values())),
     )
+    write_manifest(folder, manifest)
+
+
+def calibrates(options: ExportOptions) -> bool:
+    """Whether a precision needs videos."""
+    return any(PRECISIONS[precision].calibrated for precision in options.precisions)
+
+
+def write_labels(folder: Path, labels: Sequence[str] | None) -> Attachment | None:
+    """Write ``labels.txt``, where there are labels."""
+    if labels is None:
+        return None
+    path = folder / "labels.txt"
+    path.write_text("".join(f"{label}\n" for label in labels), "utf-8")
+    return Attachment(path=path.name, sha256=sha256_of(path))
+
+
+def provenance(models: Sequence[VideoModel]) -> Provenance:
+    """Where a bundle of these models, alike in all but their weights, comes from."""
+    return Provenance(
+        architecture=models[0].arch.model_dump(),
+        checkpoint_sha256=combined_sha256([weights_sha256(model) for model in models]),
+        tools={"movinet-edge": __version__}
+        | {name: importlib.metadata.version(name) for name in TOOLS},
+    )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     text = manifest.model_dump_json(indent=1, exclude_none=True)
     (folder / MANIFEST).write_text(text + "\n", "utf-8")

@@ -45,6 +45,11 @@ def graph_facts(bundle: Bundle) -> tuple[list[GraphFacts], list[Check], list[str
     return facts, checks, notes
 
 
+def graph_facts_of(path: Path, file: ModelFile) -> GraphFacts:
+    """The facts of one model file."""
+    return READERS[file.format][1](path, file)[0]
+
+
 def tflite_facts(path: Path, file: ModelFile) -> tuple[GraphFacts, list[Check]]:
     """Facts of a .tflite file, read from the file itself; only the last two need an engine."""
     from ai_edge_litert import schema_py_generated as schema

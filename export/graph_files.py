@@ -38,6 +38,7 @@ from movinet_edge.export.step_module import FRAME, LOGITS, StepConfig, StepModul
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.arnet_cost import CostTable
 from movinet_edge.models.backbone import spell_out
+from movinet_edge.models.encoder_deploy import DeployEncoder
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.movinet_deploy import DeployClassifier, DeployMoViNet
 from movinet_edge.models.registry import deploy_parts
@@ -54,7 +55,9 @@ class ExportOptions:
     folder or list), how many frames of them, patterns of module paths that stay in floats, and the
     scales of the hard-swishes to equalise by site (None: those that a simulation demands).
     `head_every`: the classifier is a graph of its own that runs at every so many frames. `costs`
-    are of what a model decides between (default: multiply-adds).
+    are of what a model decides between (default: multiply-adds). Of a localizer's stream, a snippet
+    begins every `snippet_every` seconds (default: where the last one ends), and the head runs when
+    `window_step` new ones are there, which divides its window (default: a quarter or less).
     """
 
     formats: tuple[FormatName, ...] = ("onnx", "tflite")
@@ -71,6 +74,8 @@ class ExportOptions:
     profile: ProfileName = "cpu"
     head_every: int = 1
     costs: CostTable | None = None
+    snippet_every: float | None = None
+    window_step: int | None = None
 
     def frames(self, arch: ModelArch) -> int:
         """How many frames enter each run of a graph."""
@@ -97,26 +102,30 @@ def write_graphs(
     write_checkpoint(checkpoint, path)
     stream = checkpoint.model.as_stream() if frames == 1 else checkpoint.model
     states = describe(stream, size).states if frames == 1 else ()
-    torch_file = _torch_file(path, states, frames, arch, size, flags=any(p.flags for p in parts))
+    checkpoint_file = torch_file(
+        path, states, frames, arch, size, flags=any(p.flags for p in parts)
+    )
     scales = options.equalise or {}
     if streams and options.equalise is None and isinstance(checkpoint.model, MoViNet):
         scales = equalised_scales(checkpoint, streams, progress)
     floats = {fmt: Floats(options.keep_float) for fmt in options.formats}
-    recipe = Recipe(streams, _calibration(streams, options, scales) if streams else None, floats)
+    recipe = Recipe(
+        streams, calibration_record(streams, options, scales) if streams else None, floats
+    )
     graphs, single = [], is_whole(parts)
     for number, part in enumerate(parts):
         called = name if single else part.name
-        steps = partial(_steps, parts[: number + 1], checkpoint, options, scales)
-        files = _part_files(steps, called, checkpoint, folder, options, recipe, progress)
-        own = [torch_file] if single else []
-        graphs.append(_graph(called, options, frames, part.macs, part.states, [*own, *files]))
+        steps = partial(steps_of, parts[: number + 1], checkpoint, options, scales)
+        files = part_files(steps, called, checkpoint, folder, options, recipe, progress)
+        own = [checkpoint_file] if single else []
+        graphs.append(graph_record(called, options, frames, part.macs, part.states, [*own, *files]))
     for patterns in floats.values() if streams else ():
         patterns.check()
     if not single:
         whole = sum(part.macs for part in parts)
         # PyTorch's states go in and out whole, those of which others read the oldest value, too.
         carried = [replace(s, rule="shift") if s.rule == "delay" else s for s in states]
-        graphs.append(_graph(name, options, frames, whole, carried, [torch_file]))
+        graphs.append(graph_record(name, options, frames, whole, carried, [checkpoint_file]))
     return graphs
 
 
@@ -125,7 +134,7 @@ def is_whole(parts: Sequence[Part]) -> bool:
     return len(parts) == 1 and parts[0].whole
 
 
-def _graph(
+def graph_record(
     name: str,
     options: ExportOptions,
     frames: int,
@@ -143,7 +152,7 @@ def _graph(
     )
 
 
-def _part_files(
+def part_files(
     steps: Callable[[FormatName, bool], list[StepModule]],
     name: str,
     checkpoint: Checkpoint,
@@ -163,7 +172,7 @@ def _part_files(
             fed = [Feed(before, stream, rescale) for stream in recipe.streams]
             own = replace(recipe, streams=fed)
         step = partial(_last, steps, fmt)
-        writer = FormatFiles(name, fmt, step, folder, _metadata(checkpoint), own, progress)
+        writer = FormatFiles(name, fmt, step, folder, embedded(checkpoint), own, progress)
         made = writer.write(dict.fromkeys(options.precisions))
         files += [file.model_copy(update={"profile": options.profile}) for file in made]
     return files
@@ -175,7 +184,7 @@ def _last(
     return steps(fmt, integers)[-1]
 
 
-def _steps(
+def steps_of(
     parts: Sequence[Part],
     checkpoint: Checkpoint,
     options: ExportOptions,
@@ -199,8 +208,9 @@ def _steps(
     modules = []
     for part in parts:
         body = part.body()
-        if (integers or profile.integers) and isinstance(body, DeployMoViNet | DeployClassifier):
-            body.fold(scales if integers else {})
+        respelt = body.body if isinstance(body, DeployEncoder) else body
+        if (integers or profile.integers) and isinstance(respelt, DeployMoViNet | DeployClassifier):
+            respelt.fold(scales if integers else {})
         elif profile.integers:
             spell_out(body)
         side = size if part.side is None else (part.side, part.side)
@@ -208,7 +218,7 @@ def _steps(
     return modules
 
 
-def _calibration(
+def calibration_record(
     streams: Sequence[Stream], options: ExportOptions, equalised: Iterable[str]
 ) -> Calibration:
     return Calibration(
@@ -219,7 +229,7 @@ def _calibration(
     )
 
 
-def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+def embedded(checkpoint: Checkpoint) -> dict[str, str]:
     """What is embedded in the model files themselves."""
     texts = {
         "movinet_edge": __version__,
@@ -231,7 +241,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     return texts
 
 
-def _torch_file(
+def torch_file(
     path: Path,
     states: Sequence[StateSpec],
     frames: int,

@@ -14,13 +14,14 @@ from movinet_edge.child import run_module
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import usable_backends
+from movinet_edge.runtime.segments import SegmentStream
 
 
 def check_loads(bundle: Bundle) -> None:
     """Raise `BadInput` unless every file of a bundle can be run by the engines installed here."""
     files = [file for graph in bundle.manifest.graphs for file in graph.files]
     for backend in usable_backends({file.format for file in files} - {"torch"}):
-        for precision in dict.fromkeys(f.precision for f in files if f.format == backend.format):
+        for precision in bundle.manifest.precisions(backend.format):
             arguments = str(bundle.root), backend.name, precision
             done = run_module("movinet_edge.export.load_check", *arguments)
             if done.returncode != 0:
@@ -35,6 +36,11 @@ def check_loads(bundle: Bundle) -> None:
 def main() -> None:
     path, backend, precision = sys.argv[1:]
     bundle = Bundle(path)
+    if bundle.manifest.localization is not None:
+        with SegmentStream(bundle, backend, precision) as segments:
+            for runner in segments.graphs.values():
+                runner.run()
+        return
     contract = bundle.manifest.preprocessing
     with Stream(bundle, backend, precision) as stream:
         frame = np.zeros((contract.height, contract.width, 3), np.uint8)

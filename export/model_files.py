@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from movinet_edge.bundle import (
+    SCORES,
     Calibration,
     FormatName,
     ModelFile,
@@ -217,20 +218,21 @@ def _tensors(
             }
         )
 
-    features = {n: (f.name, age) for f in step.part.features for n, age in f.inputs.items()}
+    features = {n: (f, age) for f in step.part.features for n, age in f.inputs.items()}
     inputs = []
     for name, value in sample.items():
         if name in (FRAME, VALID):
             inputs.append(spec(name, value, "frame" if name == FRAME else "valid"))
         elif name in features:
             feature, age = features[name]
-            inputs.append(spec(name, value, "feature", feature=feature, age=age))
+            more = {"feature": feature.name, "age": age, "window": feature.window}
+            inputs.append(spec(name, value, "feature", **more))
         else:
             state, slot = slots[name]
             inputs.append(spec(name, value, "state", state=state, slot=slot))
     outputs = []
     for name, value in results.items():
-        if name in (LOGITS, ACTION):
+        if name in (LOGITS, ACTION, *SCORES):
             outputs.append(spec(name, value, "output"))
         elif name.removesuffix(NEW) in states:
             outputs.append(spec(name, value, "state", state=states[name.removesuffix(NEW)]))

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from copy import copy
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from movinet_edge.bundle import Bundle, Graph, ModelFile, Plan, PlanStep, TensorSpec
+from movinet_edge.export.snippet_answers import SnippetAnswers
 from movinet_edge.export.verify_record import Check
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.engines import Buffer
 from movinet_edge.runtime.graph import GraphRunner
+from movinet_edge.runtime.segments import SegmentStream
 
 # Frames of a stream form's pieces: enough to fill the longest buffer (four past frames).
 STEPS = 6
@@ -78,10 +81,20 @@ class Answers:
         return np.concatenate([self.step(frame) for frame in frames])
 
 
+AnyAnswers = Answers | SnippetAnswers
+
+
 def centred(logits: np.ndarray) -> np.ndarray:
     """Logits [n, classes] shifted to mean 0, which no softmax can tell apart."""
     shifted: np.ndarray = logits - logits.mean(1, keepdims=True)
     return shifted
+
+
+def check_encoder(
+    open_stream: Callable[[Bundle], SegmentStream], bundle: Bundle, frames: np.ndarray
+) -> list[Check]:
+    """Check the encoder of a localization bundle; arguments as of `check_properties`."""
+    return _check_stream(open_stream, bundle, frames, SnippetAnswers)
 
 
 def check_properties(
@@ -108,11 +121,20 @@ def _alone(bundle: Bundle, graph: Graph) -> Bundle:
 
 
 def _check_stream(
-    open_stream: Callable[[Bundle], Stream], bundle: Bundle, frames: np.ndarray
+    open_stream: Callable[[Bundle], Any],
+    bundle: Bundle,
+    frames: np.ndarray,
+    answers: type[Answers] | type[SnippetAnswers] = Answers,
 ) -> list[Check]:
     pieces = _Pieces(bundle, frames)
+
+    def of(changed: Bundle) -> np.ndarray:
+        """What a changed bundle answers to the second piece."""
+        with open_stream(changed) as stream:
+            return answers(stream, scored=True).run(pieces.b)
+
     with open_stream(bundle) as one, open_stream(bundle) as two:
-        first, second = Answers(one, scored=True), Answers(two, scored=True)
+        first, second = answers(one, scored=True), answers(two, scored=True)
         subject = f"{one.backend.name} {_precision(one)}"
         alone = second.run(pieces.b)
         rows: list[tuple[str, Outcome | None]] = [
@@ -121,8 +143,8 @@ def _check_stream(
             ("without reset the stream goes on", _without_reset(first, pieces, alone)),
             ("interleaved streams do not mix", _interleaved(first, second, pieces, alone)),
             ("earlier answers ignore later frames", _prefix(first, pieces, alone)),
-            ("tensors bind by name", _by_name(open_stream, bundle, pieces, alone)),
-            ("swapped states are noticed", _swapped(open_stream, bundle, pieces, alone)),
+            ("tensors bind by name", _by_name(of, bundle, alone)),
+            ("swapped states are noticed", _swapped(of, bundle, one, alone)),
         ]
     return [
         Check(kind="property", subject=subject, name=name, holds=outcome[0], detail=outcome[1])
@@ -141,7 +163,8 @@ class _Pieces:
         manifest = bundle.manifest
         clip = max(graph.frames for graph in manifest.graphs)
         self.is_clip = clip > 1
-        causal = manifest.provenance.architecture.get("causal", True)
+        architecture = manifest.provenance.architecture
+        causal = (architecture.get("encoder") or architecture).get("causal", True)
         self.causal = causal or manifest.plan.delay > 0
         period = manifest.plan.period
         steps = max(STEPS, 2 * period) + manifest.plan.delay
@@ -154,7 +177,7 @@ class _Pieces:
             self.lead = self.a[:-1] if period > 1 and count % period == 0 else self.a
 
 
-def _states_matter(answers: Answers, pieces: _Pieces) -> Outcome | None:
+def _states_matter(answers: AnyAnswers, pieces: _Pieces) -> Outcome | None:
     """Change one state input at a time: an answer or another state must change in that step.
 
     Its own next value does not count, for a buffer that is merely passed on also changes.
@@ -220,7 +243,7 @@ def _disturb(buffer: Buffer, factor: float) -> None:
         array[...] = (array + np.ceil(noise)).clip(limits.min, limits.max)
 
 
-def _reset_forgets(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
+def _reset_forgets(answers: AnyAnswers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
     answers.reset()
     for frame in pieces.lead:
         answers.step(frame)
@@ -228,14 +251,19 @@ def _reset_forgets(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outc
     return _identical(answers.run(pieces.b), alone)
 
 
-def _without_reset(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
+def _without_reset(answers: AnyAnswers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
     answers.reset()
     for frame in pieces.lead:
         answers.step(frame)
     return _different(answers.run(pieces.b)[-len(alone) :], alone)
 
 
-def _interleaved(first: Answers, second: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome:
+def _interleaved(
+    first: AnyAnswers,
+    second: AnyAnswers,
+    pieces: _Pieces,
+    alone: np.ndarray,
+) -> Outcome:
     first.reset()
     a_alone = first.run(pieces.a)
     first.reset()
@@ -245,7 +273,7 @@ def _interleaved(first: Answers, second: Answers, pieces: _Pieces, alone: np.nda
     return _identical(np.concatenate([a, b]), np.concatenate([a_alone, alone]))
 
 
-def _prefix(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome | None:
+def _prefix(answers: AnyAnswers, pieces: _Pieces, alone: np.ndarray) -> Outcome | None:
     """Matters most for the clip form of a causal model, which is given the later frames too."""
     kept = len(alone) // 2
     if not pieces.causal or kept == 0 or len(alone) != len(pieces.b) - pieces.waits:
@@ -258,27 +286,24 @@ def _prefix(answers: Answers, pieces: _Pieces, alone: np.ndarray) -> Outcome | N
     return bool(error <= PREFIX_TOLERANCE and noticed), f"difference {error:.1e} after {kept} steps"
 
 
-def _by_name(
-    open_stream: Callable[[Bundle], Stream], bundle: Bundle, pieces: _Pieces, alone: np.ndarray
-) -> Outcome:
+def _by_name(of: Callable[[Bundle], np.ndarray], bundle: Bundle, alone: np.ndarray) -> Outcome:
     """The same bundle, listing its tensors and states in another order."""
-    changed = _edited(bundle, _reversed_graph)
-    with open_stream(changed) as stream:
-        return _identical(Answers(stream, scored=True).run(pieces.b), alone)
+    return _identical(of(_edited(bundle, _reversed_graph)), alone)
 
 
 def _swapped(
-    open_stream: Callable[[Bundle], Stream], bundle: Bundle, pieces: _Pieces, alone: np.ndarray
+    of: Callable[[Bundle], np.ndarray],
+    bundle: Bundle,
+    stream: Stream | SegmentStream,
+    alone: np.ndarray,
 ) -> Outcome | None:
     """The same bundle with the inputs of two states of one shape exchanged."""
-    with open_stream(bundle) as stream:
-        files = [runner.file for runner in stream.graphs.values()]
+    files = [runner.file for runner in stream.graphs.values()]
     pair = next((p for file in files for p in _twins(file)), None)
     if pair is None:
         return None
     changed = _edited(bundle, lambda graph: _with_swap(graph, *pair))
-    with open_stream(changed) as stream:
-        holds, detail = _different(Answers(stream, scored=True).run(pieces.b), alone)
+    holds, detail = _different(of(changed), alone)
     return holds, f"{pair[0]} and {pair[1]}: {detail}"
 
 
@@ -328,7 +353,7 @@ def _twins(file: ModelFile) -> Iterable[tuple[str, str]]:
     return (pair for pair in combinations(by_rank, 2) if kinds[pair[0]] == kinds[pair[1]])
 
 
-def _precision(stream: Stream) -> str:
+def _precision(stream: Stream | SegmentStream) -> str:
     return next(iter(stream.graphs.values())).file.precision
 
 

@@ -75,6 +75,8 @@ class StepModule(nn.Module):
             named[VALID] = (1, 1), torch.float32
         for feature in self.part.features:
             shape = to_layout((1, *feature.shape), config.layout)
+            if feature.window is not None:
+                shape = (1, feature.window, *feature.shape)
             named |= dict.fromkeys(feature.inputs, (shape, torch.float32))
         if config.form == "clip":
             return named

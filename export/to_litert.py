@@ -19,6 +19,9 @@ MODULE = re.compile(r"^(?:\w+\.)+[A-Z][A-Za-z0-9]*(?:_(\w+))?$")
 
 def to_litert(step: StepModule, path: Path) -> None:
     """Write `step` (NHWC states) to `path`."""
+    for tensor in (*step.parameters(), *step.buffers()):
+        # Of others the converter makes copies, and tells these apart by addresses used again.
+        tensor.data = tensor.data.contiguous()
     with quiet():
         import litert_torch
 

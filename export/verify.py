@@ -66,6 +66,12 @@ def verify_bundle(
     bundle.check_all()
     manifest = bundle.manifest
     targets = _targets(bundle, backends)
+    if manifest.localization is not None:
+        from movinet_edge.export.localizer_verify import verify_localizer
+
+        if steps is not None:
+            raise BadInput("--steps is for bundles that classify; leave it out")
+        return verify_localizer(bundle, targets, videos, properties, progress)
     facts, graph_checks, notes = graph_facts(bundle)
     models = reference_models(bundle, notes)
     progress("reference")
@@ -127,7 +133,7 @@ def _targets(bundle: Bundle, names: Sequence[str] | None) -> list[Target]:
                 f"the bundle has no {backend.format} file for backend {backend.name}; "
                 f"export it with --format {backend.format}"
             )
-        for precision in held:
+        for precision in manifest.precisions(backend.format):
             if precision not in manifest.thresholds:
                 raise BadInput(f"the manifest has no threshold for {precision}; export it again")
             targets.append(Target(backend, precision, manifest.thresholds[precision]))
@@ -151,7 +157,7 @@ def _golden_source(
         return [Source("golden", lambda: iter(frames), logits, "stored answers", taken)], []
     fresh = _reference(bundle, models, stored)
     stored_logits = comparable(bundle, logits)
-    checks = [_stored_check(bundle, stored_logits, fresh), *_hash_checks(bundle, models)]
+    checks = [stored_check(bundle, stored_logits, fresh), *_hash_checks(bundle, models)]
     if wanted <= len(stored):
         logits, origin = stored_logits[:wanted], "stored answers"
     else:
@@ -205,7 +211,7 @@ def _reference(bundle: Bundle, models: Models, frames: Iterable[np.ndarray]) -> 
     return comparable(bundle, reference_logits(models, plan, clip, frames, manifest.renewal))
 
 
-def _stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:
+def stored_check(bundle: Bundle, stored: np.ndarray, fresh: np.ndarray) -> Check:
     threshold = min(bundle.manifest.thresholds.values(), key=lambda t: t.max_error)
     error = float("inf")
     if stored.shape == fresh.shape:

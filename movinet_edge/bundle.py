@@ -8,75 +8,43 @@ This module needs neither torch nor an engine.
 from __future__ import annotations
 
 import hashlib
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from movinet_edge.errors import BadInput
 from movinet_edge.files import MANIFEST, inside, sha256_of, unpack
-from movinet_edge.plan import Action, Choice, Plan, PlanStep
+from movinet_edge.localization_rule import SCORES, Localization, check_localization
+from movinet_edge.plan import Action, Arrivals, Choice, Plan, PlanStep, Snippets
 from movinet_edge.record import Record
+from movinet_edge.tensors import Quantization, StateRule, TensorSpec
 
-__all__ = ["Action", "Choice", "Plan", "PlanStep", "Record"]
+__all__ = [
+    "SCORES",
+    "Action",
+    "Arrivals",
+    "Choice",
+    "Localization",
+    "Plan",
+    "PlanStep",
+    "Quantization",
+    "Record",
+    "Snippets",
+    "StateRule",
+    "TensorSpec",
+]
 
-# 2 has choices (`Plan.choice`) and frames of several scales; what needs neither is written as 1.
-SCHEMA_VERSION = 2
+# 2 has choices (`Plan.choice`) and frames of several scales, 3 localization; what needs neither is
+# written as 1.
+SCHEMA_VERSION = 3
 FormatName = Literal["onnx", "tflite", "torch"]
 Precision = Literal["fp32", "fp16", "int8-weights", "dynamic", "int8"]
 ProfileName = Literal["cpu", "nnapi", "gpu", "coreml"]
 Rescale = Literal["nearest", "bilinear", "area"]
 BundlePath = Annotated[str, AfterValidator(inside)]
-
-
-class Quantization(Record):
-    """real = scale * (stored - zero_point)."""
-
-    scale: float = Field(gt=0)
-    zero_point: int
-
-
-class TensorSpec(Record):
-    """One input or output of a graph, bound by `name`.
-
-    A state tensor names its `state`; `slot` numbers the past frames of a ``shift`` state, 0 the
-    oldest. The output of a state has no slot. A feature that enters names what it is a value of, an
-    output of another graph, and its `age`: how many runs of that graph before the last one it was
-    made (0: in the last). ``valid`` is 1, and 0 in the steps that complete a stream (`Plan.delay`).
-    """
-
-    name: str
-    role: Literal["frame", "state", "feature", "output", "valid"]
-    shape: tuple[int, ...] = Field(max_length=5)
-    dtype: Literal["float32", "uint8", "int8", "int32"] = "float32"
-    layout: Literal["NHWC", "NCHW"] | None = None
-    quantization: Quantization | None = None
-    state: str | None = None
-    slot: int | None = None
-    feature: str | None = None
-    age: int | None = Field(None, ge=0)
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-class StateRule(Record):
-    """How a host carries a state from step to step.
-
-    ``shift``: the last `past` frames, the oldest leaves when the graph's new frame comes in.
-    ``delay``: the same, and only the oldest goes into the graph, as slot 0.
-    ``replace``: the graph's output is the next value. All begin with `initial` everywhere.
-    """
-
-    name: str
-    rule: Literal["shift", "delay", "replace"]
-    past: int = Field(0, ge=0)
-    initial: float = 0.0
 
 
 class Calibration(Record):
@@ -201,13 +169,14 @@ class Manifest(Record):
     """Everything a host must know; ``manifest.json``.
 
     `reference` names the graph that is the whole model in PyTorch, where the plan has several.
+    With the task ``localization`` the answer is what `localization` says.
     `scores` says how logits become probabilities: ``sigmoid`` where each class is there or not,
     whatever the others are.
     """
 
-    schema_version: Literal[1, 2] = 1
+    schema_version: Literal[1, 2, 3] = 1
     name: str
-    task: Literal["classification"] = "classification"
+    task: Literal["classification", "localization"] = "classification"
     classes: int
     labels: Attachment | None = None
     golden: Attachment
@@ -217,6 +186,7 @@ class Manifest(Record):
     graphs: tuple[Graph, ...]
     plan: Plan
     reference: str | None = None
+    localization: Localization | None = None
     thresholds: dict[str, Threshold]
     provenance: Provenance
 
@@ -253,6 +223,11 @@ class Manifest(Record):
         for name in choice.going_on:
             if name not in {state.name for state in graph.states}:
                 raise ValueError(f"{choice.graph!r} has no state {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _window_is_filled(self) -> Self:
+        check_localization(self)
         return self
 
     @model_validator(mode="after")
@@ -295,6 +270,14 @@ class Manifest(Record):
             for step, held in files.items()
             if any(output.name == answer for file in held for output in file.outputs)
         )
+
+    def precisions(self, fmt: FormatName) -> list[Precision]:
+        """Those that the plan can be run in with files of a format: those of its first graph.
+
+        A graph that lacks one of them runs in floats.
+        """
+        first = self.graph(self.plan_for(fmt).steps[0].graph)
+        return list(dict.fromkeys(f.precision for f in first.files if f.format == fmt))
 
     def graph(self, name: str) -> Graph:
         return next(g for g in self.graphs if g.name == name)

@@ -10,21 +10,45 @@ from pydantic import Field, model_validator
 from movinet_edge.record import Record
 
 
+class Snippets(Record):
+    """The clock of an encoder: a snippet of `frames` frames begins at every `hop`-th frame.
+
+    With each the graph's states begin anew, and its features count when the snippet is complete.
+    Frames between two snippets are not looked at.
+    """
+
+    frames: int = Field(ge=1)
+    hop: int = Field(ge=1)
+
+
+class Arrivals(Record):
+    """When `count` new values of `feature` have come since the last run, and at a stream's end."""
+
+    feature: str
+    count: int = Field(ge=1)
+
+
 class PlanStep(Record):
     """Run `graph` at every frame n with n % every == offset.
 
-    With `when` only at frames for which the plan's `choice` is the action of that name.
+    With `when` only at frames for which the plan's `choice` is the action of that name; with
+    `snippets` by the clock of an encoder; with `after` when so many new features are there.
     """
 
     graph: str
     every: int = Field(1, ge=1)
     offset: int = Field(0, ge=0)
     when: str | None = None
+    snippets: Snippets | None = None
+    after: Arrivals | None = None
 
     @model_validator(mode="after")
     def _is_reached(self) -> Self:
         if self.offset >= self.every:
             raise ValueError(f"graph {self.graph!r} would never run (offset {self.offset})")
+        by_frames = self.every > 1 or self.when is not None
+        if sum([by_frames, self.snippets is not None, self.after is not None]) > 1:
+            raise ValueError(f"graph {self.graph!r} has more than one rule of when it runs")
         return self
 
 

@@ -45,7 +45,7 @@ def maven(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def built(fixtures: Path) -> Path:
     """The core's target folder, after its tests have run and passed."""
-    done = maven("clean", "verify", f"-Dfixtures={fixtures}")
+    done = maven("clean", "verify", "-pl", "core", "-am", f"-Dfixtures={fixtures}")
     assert done.returncode == 0, done.stdout[-8000:]
     return PROJECT / "core/target"
 

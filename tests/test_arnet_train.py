@@ -25,11 +25,12 @@ from movinet_edge.models.registry import build, default_preprocessing
 from movinet_edge.train.adaptive import Adaptive, adaptive, scaled, unevenness
 from movinet_edge.train.adaptive_eval import AdaptivePredictor
 from movinet_edge.train.evaluate import EvalOptions, evaluate_model
+from movinet_edge.train.loop import TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.protocols import EvalProtocol, uniform
 from movinet_edge.train.recipe import make_recipe
 from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
-from movinet_edge.train.trainer import Trainer, TrainOptions
+from movinet_edge.train.trainer import Trainer
 from movinet_edge.train.transfer import starting_point
 from tests.bundles import clip
 from tests.commands import Refused

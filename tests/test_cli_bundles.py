@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("no_temporary_files")
         (b"\xff\xff{}", "has a damaged manifest (json: Invalid JSON"),
         (b"[]", "has a damaged manifest"),
         (b"{}", "has a damaged manifest (name: Field required)"),
-        (b'{"schema_version": 3, "new": 1}', "was written for schema version 3"),
+        (b'{"schema_version": 4, "new": 1}', "was written for schema version 4"),
     ],
     ids=["no file", "empty", "text", "binary", "list", "no fields", "newer"],
 )

@@ -107,7 +107,7 @@ def test_published_widths() -> None:
         assert isinstance(arch, EncoderArch)
         assert arch.features == width
     others = {arch.family for arch in MODELS.values() if not isinstance(arch, EncoderArch)}
-    assert others == set(FAMILIES) - {"tsm", "r2plus1d", "movinet"}
+    assert others == set(FAMILIES) - {"tsm", "r2plus1d", "movinet", "localizer"}
     with pytest.raises(BadInput, match="slowfast-tiny gives no vectors of snippets; take one of"):
         snippet_part(build(named_arch("slowfast-tiny")), (SIDE, SIDE))
 

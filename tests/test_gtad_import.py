@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from movinet_edge.checkpoints.gtad_file import read_gtad
+from movinet_edge.checkpoints.importer import read_checkpoint
 from movinet_edge.errors import BadInput
-from movinet_edge.models.gtad import as_map
+from movinet_edge.models.gtad import GTad, as_map
+from movinet_edge.models.localizer import Localizer
 from tests.gtad_reference import PublicGTad
 
 Saved = dict[str, torch.Tensor]
+
+
+def read_gtad(path: Path, changes: dict[str, str] | None = None) -> GTad:
+    """The head of the localizer that a public file becomes."""
+    model = read_checkpoint(path, changes=changes).model
+    assert isinstance(model, Localizer)
+    assert model.encoder is None
+    return model.head
 
 
 def saved(path: Path, weights: Saved) -> Path:
@@ -82,9 +91,9 @@ def changed(weights: Saved, **changes: torch.Tensor | None) -> Saved:
         ({}, BINS | {"snippets": "4", "durations": "5"}, "--set there are no 5 durations in 4"),
         ({"backbone1__0__weight": None}, BINS, "does not hold a G-TAD: it lacks backbone1.0."),
         ({"localization__0__weight": torch.zeros(512, 700, 1, 1)}, BINS, "[512, 700, 1, 1]"),
-        ({"regu_s__1__bias": None}, BINS, "(missing: start.answer.bias)"),
-        ({"more": torch.zeros(1)}, BINS, "(left over: more)"),
-        ({"regu_e__1__weight": torch.zeros(1, 2, 1)}, BINS, "(wrong shape: end.answer.weight"),
+        ({"regu_s__1__bias": None}, BINS, "(missing: head.start.answer.bias)"),
+        ({"more": torch.zeros(1)}, BINS, "(left over: head.more)"),
+        ({"regu_e__1__weight": torch.zeros(1, 2, 1)}, BINS, "(wrong shape: head.end.answer.weight"),
         ({"backbone2__0__sconvs__0__weight": torch.zeros(128, 2, 1, 1)}, BINS, "(wrong shape: "),
         ({"localization__8__bias": torch.tensor([0.0, torch.nan])}, BINS, "holds NaN or infinite"),
     ],

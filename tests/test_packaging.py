@@ -53,6 +53,10 @@ ABOVE = {
         *("bundle", "files", "runtime", "streaming", "models", "checkpoints", "data", "train"),
         *("export", "benchmarks", "cli"),
     },
+    "tensors": {
+        *("bundle", "files", "runtime", "streaming", "models", "checkpoints", "data", "train"),
+        *("export", "benchmarks", "cli"),
+    },
     "record": {
         *("bundle", "plan", "files", "runtime", "streaming", "models", "checkpoints", "data"),
         *("train", "export", "benchmarks", "cli"),
@@ -72,6 +76,7 @@ ABOVE = {
 }
 WITHOUT_TORCH = (
     *("runtime", "localization", "bundle", "plan", "record", "files", "pattern", "errors", "child"),
+    *("tensors", "localization_rule"),
 )
 HEAVY = {"torch", "tensorflow", "jax", "litert_torch", "safetensors"}
 

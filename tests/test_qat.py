@@ -23,10 +23,11 @@ from movinet_edge.models.movinet_quant import attach
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
+from movinet_edge.train.loop import Progress, TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe, read_recipe
 from movinet_edge.train.run_folder import RunFolder
-from movinet_edge.train.trainer import Progress, Trainer, TrainOptions
+from movinet_edge.train.trainer import Trainer
 from tests.commands import Refused
 from tests.stretched import stretch
 

@@ -30,10 +30,11 @@ from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime import Stream
 from movinet_edge.streaming.layers import StackedConv
 from movinet_edge.streaming.spec import module_macs
+from movinet_edge.train.loop import TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import make_recipe
 from movinet_edge.train.run_folder import RunFolder
-from movinet_edge.train.trainer import Trainer, TrainOptions
+from movinet_edge.train.trainer import Trainer
 from tests.bundles import clip, logits_of
 from tests.pieces import in_pieces
 from tests.simulated import calibrated

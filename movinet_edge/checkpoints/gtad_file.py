@@ -8,17 +8,15 @@ sampled is in the order channel, bin, the features' bins before the context's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
 
 from movinet_edge.checkpoints.infer import Weights
-from movinet_edge.checkpoints.native import take_weights
-from movinet_edge.checkpoints.pytorch_file import load_pytorch
 from movinet_edge.errors import BadInput
-from movinet_edge.models.gtad import GTad
 from movinet_edge.models.gtad_table import CHANNELS, STEM_GROUPS, VARIANTS, GTadArch, gtad_arch
+from movinet_edge.models.localizer_table import LocalizerArch, localizer_arch
 
 STEM, ALIGN = "backbone1.0.", "localization.0."
 PLAIN = {
@@ -47,27 +45,45 @@ SETTABLE = ("bins", "context_bins", "durations", "snippets")
 
 def is_gtad(weights: Mapping[str, object]) -> bool:
     """Whether names are the public repository's."""
-    return f"{STEM}weight" in weights and f"{ALIGN}weight" in weights
+    return any(key.startswith(("regu_s.", "regu_e.")) for key in weights)
 
 
-def read_gtad(path: Path, changes: Mapping[str, str] | None = None) -> GTad:
-    """The head that a public checkpoint holds, in evaluation mode.
+def is_localizer(weights: Mapping[str, object]) -> bool:
+    """Whether names are ours."""
+    return "head.align.features" in weights
+
+
+def localizer_weights(
+    weights: Weights, source: object, changes: Mapping[str, str]
+) -> tuple[Weights, dict[str, Any]]:
+    """A public head's weights in our naming, and the record of the localizer that it is.
 
     Weights tell neither how many snippets a video has nor which bins are the context's; those of
     the data set whose sizes agree are taken. `changes` may set what is in `SETTABLE`.
 
     Raises:
-        BadInput: missing, damaged, no G-TAD, or a change that is not one.
+        BadInput: no G-TAD, or a change that is not one.
     """
-    if not path.is_file():
-        raise BadInput(f"there is no checkpoint at {path}")
-    weights = load_pytorch(path)
-    if not is_gtad(weights):
-        raise BadInput(f"{path} does not hold a G-TAD: it lacks {STEM}weight or {ALIGN}weight")
-    arch = infer_gtad(weights, path, changes or {})
-    model = GTad(arch)
-    take_weights(model, arch.name, from_gtad(weights, arch), path)
-    return model.eval()
+    arch = infer_gtad(weights, source, changes)
+    named = {f"head.{name}": value for name, value in from_gtad(weights, arch).items()}
+    return named, localizer_arch(arch).model_dump()
+
+
+def infer_localizer(
+    weights: Weights, source: object, known: Mapping[str, Any], changes: Mapping[str, str]
+) -> LocalizerArch:
+    """The architecture of a localizer whose record is `known`; `changes` are its head's.
+
+    Raises:
+        BadInput: there is no record, or a change is not one.
+    """
+    _refuse_other(changes)
+    if not known:
+        raise BadInput(
+            f"{source} lacks the record of its localizer; import the file that it was made from"
+        )
+    head = _checked(dict(known["head"]) | dict(changes))
+    return LocalizerArch.model_validate(dict(known) | {"head": head})
 
 
 def infer_gtad(weights: Weights, source: object, changes: Mapping[str, str]) -> GTadArch:
@@ -76,8 +92,10 @@ def infer_gtad(weights: Weights, source: object, changes: Mapping[str, str]) -> 
     Raises:
         BadInput: shapes are of no G-TAD, or a change is not one.
     """
-    for field in sorted(set(changes) - set(SETTABLE)):
-        raise BadInput(f"--set {field}: no such option; choose from {', '.join(SETTABLE)}")
+    _refuse_other(changes)
+    for name in (f"{STEM}weight", f"{ALIGN}weight"):
+        if name not in weights:
+            raise BadInput(f"{source} does not hold a G-TAD: it lacks {name}")
     stem, align = weights[f"{STEM}weight"], weights[f"{ALIGN}weight"]
     if stem.ndim != 3 or align.ndim != 4 or align.shape[1] % CHANNELS:
         raise BadInput(
@@ -89,19 +107,28 @@ def infer_gtad(weights: Weights, source: object, changes: Mapping[str, str]) -> 
         "kernel": weights.get("localization.4.weight", align).shape[-1],
     }
     total = align.shape[1] // CHANNELS
-    try:
-        arch = GTadArch.model_validate(_published(total, found) | found | dict(changes))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"--set {place + ': ' if place else ''}{message}") from None
+    arch = _checked(_published(total, found) | found | dict(changes))
     if arch.bins + arch.context_bins != total:
         raise BadInput(
             f"{source} samples {total} bins, not {arch.bins} + {arch.context_bins}; say which are "
             "the context's with --set bins=N --set context_bins=M"
         )
     return arch
+
+
+def _refuse_other(changes: Mapping[str, str]) -> None:
+    for field in sorted(set(changes) - set(SETTABLE)):
+        raise BadInput(f"--set {field}: no such option; choose from {', '.join(SETTABLE)}")
+
+
+def _checked(record: Mapping[str, Any]) -> GTadArch:
+    try:
+        return GTadArch.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"--set {place + ': ' if place else ''}{message}") from None
 
 
 def _published(bins: int, found: Mapping[str, int]) -> dict[str, object]:

@@ -11,6 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from movinet_edge.checkpoints.arnet_file import infer_arnet, is_arnet
+from movinet_edge.checkpoints.gtad_file import (
+    infer_localizer,
+    is_gtad,
+    is_localizer,
+    localizer_weights,
+)
 from movinet_edge.checkpoints.infer import Weights, infer_arch
 from movinet_edge.checkpoints.native import (
     Checkpoint,
@@ -36,6 +42,7 @@ from movinet_edge.models.registry import default_preprocessing
 # Whether weights in our naming are a family's, and what tells its architecture from them. MoViNet's
 # is the last to be tried, and says why where it is not.
 INFER: tuple[tuple[Callable[[Weights], bool], Callable[..., ModelArch]], ...] = (
+    (is_localizer, infer_localizer),
     (is_arnet, infer_arnet),
     (is_tsm, infer_tsm),
     (is_r2plus1d, infer_r2plus1d),
@@ -94,6 +101,9 @@ def read_checkpoint(
         weights, known = _read(path)
         if bgr:
             weights = _turned(weights, path)
+        if is_gtad(weights):  # how to convert them depends on the architecture
+            weights, known = localizer_weights(weights, path, changes or {})
+            changes = None
         arch = _infer(weights, path, known, changes or {})
         model = with_weights(arch, weights, path)
         checkpoint = Checkpoint(model, default_preprocessing(arch))

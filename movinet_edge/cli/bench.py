@@ -13,9 +13,11 @@ from movinet_edge.cli.options import HeldPrecision
 from movinet_edge.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
+    from movinet_edge.benchmarks.app import AppOptions
     from movinet_edge.benchmarks.host import Options
     from movinet_edge.benchmarks.modes import Mode
     from movinet_edge.benchmarks.record import Report
+    from movinet_edge.benchmarks.remote import RemoteOptions
 
 MAX_SLOWDOWN = 1.15
 
@@ -105,6 +107,21 @@ def bench(
             metavar="PROGRAM", help="Of --runner python; default: python3.", show_default=False
         ),
     ] = None,
+    app: Annotated[
+        bool,
+        typer.Option("--app", help="On adb:SERIAL: in the Android app (android_demo)."),
+    ] = False,
+    apk: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of --app: install it if another one or none is there.",
+            show_default=False,
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Of --app: uninstall it at the end.")
+    ] = False,
     program: Annotated[
         Path | None,
         typer.Option(
@@ -164,13 +181,22 @@ def bench(
     """Check a bundle's backends, then time them in turn; here or on a device."""
     from movinet_edge.benchmarks import host
     from movinet_edge.benchmarks.baseline import read_report
-    from movinet_edge.cli.bench_devices import bench_cuda, bench_devices, remote_options
+    from movinet_edge.cli.bench_devices import (
+        app_options,
+        bench_cuda,
+        bench_devices,
+        remote_options,
+    )
 
     if costs is not None:
         if device != "host" or against or mode is not None or baseline or json_file:
             raise BadInput("--costs times networks alone, on the host; leave out other options")
         _write_costs(costs, path, backend, precision and precision.value, threads, steps)
         return
+    if (apk is not None or clean) and not app:
+        raise BadInput("--apk and --clean are for --app; add that, or leave them out")
+    if app and device in ("host", "cuda"):
+        raise BadInput(f"--app is for Android; give --device adb:SERIAL, not {device}")
     if max_slowdown is not None and baseline is None:
         raise BadInput("--max-slowdown needs a --baseline to compare with")
     before = None if baseline is None else read_report(baseline)
@@ -199,10 +225,16 @@ def bench(
             raise BadInput("peers are compared on the host; leave out --against and --peers")
         named, chosen = precision and precision.value, delegate and delegate.value
         native = {"delegate": chosen, **_device_pace(path, pace, steps, minutes)}
-        ran_by = (runner or Runner.native).value, python, pace == "cold"
-        options = remote_options(
-            backend or (), threads or (), named, program, library, native, *ran_by
-        )
+        what = backend or (), threads or (), named
+        if app:
+            others: dict[str, object] = {"--runner": runner, "--python": python}
+            others |= {"--program": program, "--library": library}
+            options: AppOptions | RemoteOptions = app_options(
+                device, *what, pace, native, apk, clean, others
+            )
+        else:
+            ran_by = (runner or Runner.native).value, python, pace == "cold"
+            options = remote_options(*what, program, library, native, *ran_by)
         reports, failures = bench_devices(device, path, options, json_file)
     for report in reports:
         _show(report)

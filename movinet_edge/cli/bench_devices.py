@@ -13,6 +13,7 @@ from movinet_edge.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from movinet_edge.benchmarks.app import AppOptions
     from movinet_edge.benchmarks.record import Report
     from movinet_edge.benchmarks.remote import RemoteOptions
 
@@ -64,6 +65,44 @@ def remote_options(
     )
 
 
+def app_options(
+    device: str,
+    engines: Sequence[str],
+    threads: Sequence[int],
+    precision: str | None,
+    mode: str,
+    native: Mapping[str, object],
+    apk: Path | None,
+    clean: bool,
+    others: Mapping[str, object],
+) -> AppOptions:
+    """What the command line says, as the Android app takes it; `others` are for other runners.
+
+    Raises:
+        BadInput: no Android device, a mode that the app lacks, more than one engine or thread
+            count, a file that is not there.
+    """
+    from movinet_edge.benchmarks.app import ENGINES, AppOptions
+
+    if not device.startswith("adb:"):
+        raise BadInput(f"--app is for Android; give --device adb:SERIAL, not {device}")
+    for name, value in others.items():
+        if value is not None:
+            raise BadInput(f"{name} is not for --app; leave one of them out")
+    if mode == "cold":
+        raise BadInput("--app starts once; leave out --mode cold, the report has the first step")
+    (engine, *more), (count, *counts) = engines or ENGINES[:1], threads or (1,)
+    if more or counts:
+        raise BadInput("the app runs one --engine with one --threads at a time; give one of each")
+    if engine not in ENGINES:
+        raise BadInput(f"the app runs {' or '.join(ENGINES)}, not {engine!r}; change --engine")
+    if apk is not None and not apk.is_file():
+        raise BadInput(f"there is no file {apk} to install; build one with make android")
+    given = {name: value for name, value in native.items() if value is not None}
+    run = NativeOptions.model_validate({"engine": engine, "threads": count} | given)
+    return AppOptions(run, precision, mode, apk, clean)
+
+
 def bench_cuda(
     path: Path, steps: int | None, target: Path | None, others: Mapping[str, object]
 ) -> Report:
@@ -94,7 +133,7 @@ def bench_cuda(
 
 
 def bench_devices(
-    name: str, path: Path, options: RemoteOptions, target: Path | None
+    name: str, path: Path, options: RemoteOptions | AppOptions, target: Path | None
 ) -> tuple[list[Report], list[str]]:
     """Measure on all devices of a name and write their reports; also what went wrong where.
 

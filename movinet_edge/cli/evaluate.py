@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from movinet_edge.cli.options import CostBias, HeldPrecision
+from movinet_edge.cli.train import Task
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +46,35 @@ def evaluate(
     ],
     data: Annotated[
         Path,
-        typer.Option(metavar="DIR|LIST", help="Videos with their classes.", show_default=False),
+        typer.Option(
+            metavar="DIR|LIST|JSON",
+            help="Videos with their classes; of localization annotations.",
+            show_default=False,
+        ),
     ],
+    task: Annotated[
+        Task, typer.Option(help="localization: where actions are, by ActivityNet's measures.")
+    ] = Task.classification,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of localization: the folder of the annotated videos.", show_default=False
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of localization: features of these, extracted before.", show_default=False
+        ),
+    ] = None,
+    class_scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="JSON|NPY",
+            help="Of localization: scores of videos' classes, where the model does not classify.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(help="Default: test, or val, or all there is.", show_default=False),
@@ -126,6 +154,20 @@ def evaluate(
     from movinet_edge.train.parallel import world
 
     bundle = source.suffix == ".zip" or (source / MANIFEST).is_file()
+    if task is Task.localization:
+        from movinet_edge.cli.evaluate_localization import Asked, evaluate_segments
+
+        _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
+        _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
+        _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
+        held = precision and precision.value
+        places = (data, videos, features, class_scores)
+        asked_for = Asked(*places, split, limit, threads, device, backend, held)
+        evaluate_segments(source, bundle, asked_for, json_file)
+        return
+    given = {"--videos": videos, "--features": features, "--class-scores": class_scores}
+    for option, value in given.items():
+        _refuse(value is not None, f"{option} is of localization; add --task localization")
     asked = replace(_protocol(protocol, frames, clips), crops=crops)
     _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
     _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
@@ -155,13 +197,13 @@ def evaluate(
         usual: Combine = "max" if predictor.multi_label else "mean"
         how: Combine = combine.value if combine else usual
         predictor.protocol = replace(predictor.protocol, combine=how)
-        videos = limited(_videos(data, split, labels), limit)
+        chosen = limited(_videos(data, split, labels), limit)
         options = EvalOptions(shuffle, seed, workers, time=True)
         if here.leads:
             with bar("evaluate") as update:
-                record = measure(predictor, videos, contract, options, update)
+                record = measure(predictor, chosen, contract, options, update)
         else:
-            record = measure(predictor, videos, contract, options)
+            record = measure(predictor, chosen, contract, options)
         if write is not None:
             write(record.to_json())
     if here.leads:

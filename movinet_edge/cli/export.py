@@ -95,6 +95,25 @@ def export(
             show_default=False,
         ),
     ] = None,
+    snippet_every: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Of a localizer's stream: when the next snippet begins. Default: where one ends.",
+            show_default=False,
+        ),
+    ] = None,
+    window_step: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Of a localizer's stream: look when so many new snippets are there, a divisor of "
+            "its window. Default: a quarter or less.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Verify = True,
     as_zip: AsZip = False,
 ) -> None:
@@ -109,7 +128,11 @@ def export(
         from movinet_edge.export.profiles import PROFILES
 
         checkpoint = _checkpoint(source, labels, size)
-        streams = checkpoint.arch.streams
+        localizes = checkpoint.arch.family == "localizer"
+        if localizes:
+            from movinet_edge.export.localizer import export_localizer as write_bundle
+        _refuse_unsuited(checkpoint, localizes, form, target_drop, snippet_every or window_step)
+        streams = checkpoint.arch.streams or localizes
         options = ExportOptions(
             formats=tuple(f.value for f in formats or ()) or PROFILES[profile.value].formats,
             form=form.value if form else "fresh" if streams else "clip",
@@ -124,11 +147,32 @@ def export(
             profile=profile.value,
             head_every=head_every,
             costs=_costs(costs, checkpoint),
+            snippet_every=snippet_every,
+            window_step=window_step,
         )
         if target_drop is not None:
             options = _within(target_drop, checkpoint, options, say)
         record = write_bundle(checkpoint, target, options, say)
     show(target, record, source)
+
+
+def _refuse_unsuited(
+    checkpoint: Checkpoint,
+    localizes: bool,
+    form: Form | None,
+    target_drop: float | None,
+    window: float | None,
+) -> None:
+    """Raise `BadInput` for options that are for localizers only, or for all others."""
+    from movinet_edge.errors import BadInput
+
+    name = checkpoint.arch.name
+    if not localizes and window is not None:
+        raise BadInput(f"{name} finds no segments; leave out --snippet-every and --window-step")
+    if localizes and form is not None:
+        raise BadInput(f"the form of {name} is its encoder's; leave out --form")
+    if localizes and target_drop is not None:
+        raise BadInput(f"{name} has no top-1 to lose; leave out --target-drop")
 
 
 def _costs(path: Path | None, checkpoint: Checkpoint) -> CostTable | None:
@@ -196,7 +240,8 @@ def show(target: Path, record: VerifyRecord | None, source: str) -> None:
 
     bundle = Bundle(target)
     manifest = bundle.manifest
-    for file in (file for graph in manifest.graphs for file in graph.files):
+    files = {file.path: file for graph in manifest.graphs for file in graph.files}
+    for file in files.values():
         console().print(
             f"{file.path:24} {file.format:7} {file.precision:12} {file.bytes / 1e6:6.2f} MB",
             highlight=False,

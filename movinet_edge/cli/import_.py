@@ -17,7 +17,7 @@ def import_(
             metavar="SRC",
             help="TensorFlow Model Garden checkpoint (folder or prefix), published MoViNet "
             ".tflite, PyTorch file (also MoViNet-pytorch's, all versions, PySlowFast's and "
-            "pytorchvideo's, AR-Net's, TSM's, torchvision's ResNets and r2plus1d_18), or "
+            "pytorchvideo's, AR-Net's, TSM's, G-TAD's, torchvision's ResNets and r2plus1d_18), or "
             "caffe2 .pkl of a SlowFast.",
             show_default=False,
         ),
@@ -57,8 +57,9 @@ def import_(
         save_checkpoint(checkpoint, out, half)
     arch = checkpoint.arch
     count = sum(p.numel() for p in checkpoint.model.parameters())
+    classes = f"{arch.classes} classes" if arch.classes else "no classes"
     console().print(
-        f"{arch.name}: {count:,} parameters, {arch.classes} classes, {arch.summary}",
+        f"{arch.name}: {count:,} parameters, {classes}, {arch.summary}",
         highlight=False,
         soft_wrap=True,
     )

@@ -49,6 +49,11 @@ def _kept(manifest: Manifest, file: ModelFile) -> str:
 
 
 def _when(step: PlanStep) -> str:
+    if step.snippets is not None:
+        clock = step.snippets
+        return f"snippets of {clock.frames} frames, one every {clock.hop} frames"
+    if step.after is not None:
+        return f"when {step.after.count} new {step.after.feature} are there"
     if step.when is not None:
         return f"frames for which {step.when} is chosen"
     return "every frame" if step.every == 1 else f"every {step.every} frames from {step.offset} on"

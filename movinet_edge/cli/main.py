@@ -18,6 +18,7 @@ from movinet_edge.cli import (
     ensemble,
     evaluate,
     export,
+    features,
     import_,
     inspect,
     models,
@@ -50,6 +51,7 @@ app.command("report")(report.report)
 app.command("run")(run.run)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("features")(features.features)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sensitivity")(sensitivity.sensitivity)
 

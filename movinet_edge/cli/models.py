@@ -15,12 +15,12 @@ def models(
 
     from movinet_edge.checkpoints.native import trained_checkpoints
     from movinet_edge.cli.console import out
-    from movinet_edge.models.facts import all_model_facts
+    from movinet_edge.models.facts import all_head_facts, all_model_facts
     from movinet_edge.models.registry import BASELINES
 
-    facts = all_model_facts()
+    facts, heads = all_model_facts(), all_head_facts()
     if as_json:
-        print(json.dumps(facts, indent=1))
+        print(json.dumps([*facts, *heads], indent=1))
         return
     from rich.table import Table
 
@@ -38,6 +38,15 @@ def models(
             f"{row['frame_rate']:g}",
             f"{row['published']['top1']:.2f}" if row["published"] else "-",
         )
+    out().print(table)
+    table = Table(title="Localization heads, on the features of an encoder's snippets")
+    table.add_column("head", no_wrap=True)
+    for heading in ("params", "features", "snippets", "durations", "bins"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in heads:
+        sizes = (f"{row[key]}" for key in ("features", "snippets", "durations"))
+        bins = " + ".join(map(str, row["bins"]))
+        table.add_row(row["model"], f"{row['parameters'] / 1e6:.2f} M", *sizes, bins)
     out().print(table)
     compared = ", ".join(BASELINES)
     out().print(f"baselines, to train and compare with: {compared}", highlight=False)

@@ -1,4 +1,4 @@
-"""``movinet-edge run``: classify a video or a camera, live."""
+"""``movinet-edge run``: classify a video or a camera, live, or find segments in it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,37 @@ def run(
             show_default=False,
         ),
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Of segments' scores; those below are not told. Default: 0.1.",
+            show_default=False,
+        ),
+    ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Find segments in a file as in a stream, window by window."),
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One object per step; the last is the answer.")
+        bool,
+        typer.Option(
+            "--json",
+            help="One object per step, the last is the answer; of segments one per change.",
+        ),
     ] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Write the video with the answers drawn on it.")
+        Path | None,
+        typer.Option(
+            help="Write the video with the answers drawn on it; of segments the timeline (.png)."
+        ),
     ] = None,
 ) -> None:
-    """Classify a video frame by frame at the bundle's rate; the top classes live."""
+    """Classify a video frame by frame at the bundle's rate, the top classes live; or find segments.
+
+    What may still change is printed again, what is final is not: every segment has an id in --json.
+    """
     from movinet_edge.bundle import Bundle
     from movinet_edge.errors import BadInput
     from movinet_edge.runtime import Stream
@@ -56,6 +79,18 @@ def run(
     bundle = Bundle(path)
     if save is not None and save.resolve() == Path(source).resolve():
         raise BadInput("--save would overwrite the video itself; choose another name")
+    if bundle.manifest.localization is not None:
+        from movinet_edge.cli.run_segments import Watch, run_segments
+        from movinet_edge.runtime.segments import THRESHOLD
+
+        if cost_bias or sample is not None:
+            raise BadInput(f"{path} decides nothing; leave out --cost-bias and --sample")
+        least = THRESHOLD if threshold is None else threshold
+        held = precision and precision.value
+        run_segments(bundle, Watch(source, backend, held, threads, least, live, as_json, save))
+        return
+    if live or threshold is not None:
+        raise BadInput(f"{path} finds no segments; leave out --live and --threshold")
     rate = bundle.manifest.preprocessing.frame_rate
     live = source.startswith(CAMERA)
     frames = read_camera(source, rate) if live else read_frames(source, rate)

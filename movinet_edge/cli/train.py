@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +15,22 @@ from movinet_edge.cli.options import pairs
 
 if TYPE_CHECKING:
     from movinet_edge.data.listing import VideoSet
+    from movinet_edge.train.loop import Loop, Progress, TrainOptions
+    from movinet_edge.train.parallel import World
     from movinet_edge.train.recipe import Recipe
-    from movinet_edge.train.trainer import Progress
+    from movinet_edge.train.run_folder import RunFolder
+
+
+class Task(StrEnum):
+    classification = "classification"
+    localization = "localization"
+
+
+class StageName(StrEnum):
+    acp = "acp"
+    lofi = "lofi"
+    head = "head"
+    all = "all"
 
 
 def _option(help: str, *names: str, **more: Any) -> Any:
@@ -26,6 +42,33 @@ def train(
     data: Annotated[
         Path | None,
         _option("Folder of classes (perhaps below train/ and val/), or a .txt or .csv list."),
+    ] = None,
+    task: Annotated[Task, typer.Option(help="What to learn.")] = Task.classification,
+    stage: Annotated[
+        StageName | None,
+        _option(
+            "Of localization. acp: the encoder as a classifier of the actions that --data has in "
+            "--videos; lofi: encoder and head together at reduced fidelity; head: a head on the "
+            "features of --init; all: one after the other, by the recipes NAME-acp, NAME-lofi and "
+            "NAME-head of --recipe NAME."
+        ),
+    ] = None,
+    videos: Annotated[
+        Path | None, _option("Of localization: the folder of the videos that --data annotates.")
+    ] = None,
+    features: Annotated[
+        Path | None, _option("Of stage head: features that movinet-edge features made of them.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        _option(
+            "Of stage lofi: S, T, ST, cycle-long, cycle-short, or R_TxR_S: by which factors there "
+            "are fewer snippets and shorter sides."
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        float | None,
+        _option("Of stage lofi: reduce until a step fits.", metavar="GB", min=0),
     ] = None,
     val: Annotated[
         Path | None, _option("Videos to validate on, if not the val split of --data.")
@@ -88,6 +131,8 @@ def train(
     Under torchrun the same command trains on several processes.
     """
     given = {
+        **{"stage": stage.value if stage and stage is not StageName.all else None},
+        **{"config": config},
         **{"model": model, "init": init, "freeze": freeze, "subclips": subclips, "flip": flip},
         **{"frames": frames, "frame_rate": frame_rate, "size": size, "epochs": epochs},
         "init_backbone": init_backbone and [_resolved(text) for text in init_backbone],
@@ -96,52 +141,157 @@ def train(
     }
     import torch
 
-    from movinet_edge.cli.console import out as console
-    from movinet_edge.errors import BadInput
+    from movinet_edge.train.loop import TrainOptions
     from movinet_edge.train.parallel import world
-    from movinet_edge.train.recipe import read_recipe
-    from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
-    from movinet_edge.train.trainer import Trainer, TrainOptions
 
     if threads:
         torch.set_num_threads(threads)
     fields = {key: value for key, value in given.items() if value is not None}
     if init is not None and Path(init).exists():
         fields["init"] = str(Path(init).resolve())  # a run may be resumed from elsewhere
+    options = TrainOptions(workers, cache, save_every, log_every)
+    asked = Asked(recipe, fields, data, val, videos, features, memory_budget)
+    _check(task, stage, asked, resume)
+    with world(device) as here:
+        if stage is StageName.all:
+            run_all(asked, out, here, options)
+        else:
+            run_one(asked, out, here, options, resume)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of a run."""
+
+    recipe: str | None
+    fields: dict[str, Any]
+    data: Path | None
+    val: Path | None
+    videos: Path | None
+    features: Path | None
+    memory_budget: float | None
+
+
+def _check(task: Task, stage: StageName | None, asked: Asked, resume: bool) -> None:
+    """Raises: BadInput: options that do not belong together."""
+    from movinet_edge.errors import BadInput
+
+    if task is Task.localization:
+        if stage is None and not resume and "stage" not in asked.fields and asked.recipe is None:
+            raise BadInput("--task localization needs a --stage: acp, lofi, head or all")
+        if asked.val is not None:
+            raise BadInput("annotations have their splits in --data; leave out --val")
+        return
+    given: dict[str, object] = {"--stage": stage, "--videos": asked.videos}
+    given |= {"--features": asked.features, "--config": asked.fields.get("config")}
+    given["--memory-budget"] = asked.memory_budget
+    for name, value in given.items():
+        if value is not None and not resume:
+            raise BadInput(f"{name} is of localization; add --task localization")
+
+
+def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None:
+    """Every stage in a folder of its own, from what the one before arrived at.
+
+    Stages that are done are not done again, and one that was stopped goes on.
+    """
+    from movinet_edge.errors import BadInput
+    from movinet_edge.train.run_folder import BEST, RUN
+
+    if asked.recipe is None:
+        raise BadInput("--stage all needs --recipe NAME, of NAME-acp, NAME-lofi and NAME-head")
+    start: dict[str, Any] = {}
+    for stage in ("acp", "lofi", "head"):
+        place = out / stage
+        done = place / "done"
+        if not done.exists():
+            again = (place / RUN).exists()
+            fields = {} if again else asked.fields | {"stage": stage} | start
+            one = replace(asked, recipe=None if again else f"{asked.recipe}-{stage}", fields=fields)
+            run_one(one, place, here, options, again)
+            if here.leads:
+                done.touch()
+            here.total(0)  # wait for the one that writes
+        start = {"init": str((place / BEST).resolve())}
+
+
+def run_one(asked: Asked, out: Path, here: World, options: TrainOptions, resume: bool) -> None:
+    """Train to the end."""
+    from movinet_edge.cli.console import out as console
+    from movinet_edge.errors import BadInput
+    from movinet_edge.train.recipe import read_recipe
+    from movinet_edge.train.run_folder import BEST, RunFolder, RunRecord
+
     folder = RunFolder(out)
     begun = folder.record() if resume else None
     if begun is not None:
-        chosen = _same_recipe(begun.recipe, recipe, fields)
-        data = data or Path(begun.data)
-        val = val or (Path(begun.val) if begun.val else None)
+        chosen = _same_recipe(begun.recipe, asked.recipe, asked.fields)
+        was = {key: Path(text) for key in PLACES if (text := getattr(begun, key)) is not None}
+        asked = replace(asked, **(was | {k: v for k in PLACES if (v := getattr(asked, k))}))
     else:
         folder.check_new()
-        chosen = read_recipe(recipe, fields)
-    if data is None:
+        chosen = read_recipe(asked.recipe, asked.fields)
+    if asked.data is None:
         raise BadInput("say where the videos are with --data")
-    with world(device) as here:
-        videos, held_out = _videos(data, val)
-        if here.leads and videos.missing:
-            _note(f"{len(videos.missing)} videos that {data} names are not there")
-        options = TrainOptions(workers, cache, save_every, log_every)
-        trainer = Trainer(chosen, videos, held_out, folder, here, options, _note)
-        if begun is not None:
-            trainer.resume()
-        elif here.leads:
-            validation = str(val.resolve()) if val else None
-            folder.begin(RunRecord(recipe=chosen, data=str(data.resolve()), val=validation))
-        with _progress(here.leads) as tell:
-            try:
-                record = trainer.run(tell)
-            except KeyboardInterrupt:
-                _note(f"stopped; movinet-edge train --out {out} --resume goes on")
-                raise
+    if begun is None and chosen.stage == "lofi":
+        chosen = _reduced(chosen, asked, here)
+    trainer = _trainer(chosen, asked, folder, here, options)
+    if begun is not None:
+        trainer.resume()
+    elif here.leads:
+        places = {k: str(v.resolve()) for k in PLACES if (v := getattr(asked, k)) is not None}
+        folder.begin(RunRecord(recipe=chosen, **places))
+    with _progress(here.leads) as tell:
+        try:
+            record = trainer.run(tell)
+        except KeyboardInterrupt:
+            _note(f"stopped; movinet-edge train --out {out} --resume goes on")
+            raise
     if here.leads:
         if record is not None:
             console().print(
                 f"validation {record.score_name} {record.score:.1%} of {record.videos} videos"
             )
         console().print(f"wrote {out / BEST}", highlight=False, soft_wrap=True)
+
+
+PLACES = ("data", "val", "videos", "features")
+
+
+def _trainer(
+    chosen: Recipe, asked: Asked, folder: RunFolder, here: World, options: TrainOptions
+) -> Loop[Any]:
+    from movinet_edge.cli.console import bar
+    from movinet_edge.train.localization_data import Places, localization_trainer
+    from movinet_edge.train.trainer import Trainer
+
+    assert asked.data is not None
+    say = _note if here.leads else None
+    if chosen.stage is None or (asked.data.is_dir() and asked.videos is None):
+        found, held_out = _videos(asked.data, asked.val)
+        if here.leads and found.missing:
+            _note(f"{len(found.missing)} videos that {asked.data} names are not there")
+        return Trainer(chosen, found, held_out, folder, here, options, say)
+    places = Places(asked.data, asked.videos, asked.features)
+    if not here.leads:
+        return localization_trainer(chosen, places, folder, here, options)
+    with bar("features") as update:
+        return localization_trainer(chosen, places, folder, here, options, say, update)
+
+
+def _reduced(chosen: Recipe, asked: Asked, here: World) -> Recipe:
+    """The recipe with a reduction that fits; what steps need is said."""
+    from movinet_edge.train.dry_run import fitted
+    from movinet_edge.train.localization_data import Places, split_annotations
+    from movinet_edge.train.localizing import localizer_start
+
+    assert asked.data is not None
+    Places(asked.data, asked.videos).video_folder("lofi")  # there, before anything is measured
+    train, _ = split_annotations(asked.data)
+    start = localizer_start(chosen, train.labels)
+    videos = max(min(chosen.batch, len(train.videos)) // here.size, 1)
+    say = _note if here.leads else lambda text: None
+    return fitted(chosen, start, videos, here.device, asked.memory_budget, say)
 
 
 def _resolved(text: str) -> str:

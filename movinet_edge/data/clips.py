@@ -61,6 +61,10 @@ class Batch:
     seeds: Tensor
     broken: tuple[Broken, ...] = ()
 
+    @property
+    def count(self) -> int:
+        return len(self.frames)
+
     def __reduce__(self) -> tuple[object, ...]:
         # Workers send one tensor: each would take a file descriptor, of which there are few.
         shapes = tuple(frames.shape for frames in self.frames)

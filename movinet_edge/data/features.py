@@ -62,6 +62,24 @@ class FeatureFolder:
         )
 
 
+def width_of(folder: Path) -> int:
+    """How many features a snippet has in a folder, by the first file there.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    path = min(folder.rglob("*.npy"), default=None)
+    if path is None:
+        raise BadInput(f"there are no features (*.npy) in {folder}; name a folder that has some")
+    try:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInput(f"{path} is damaged or no .npy file; extract it again") from error
+    if len(shape) != 2:
+        raise BadInput(f"{path} holds no features [snippets, features]; extract it again")
+    return int(shape[1])
+
+
 def rescaled(features: np.ndarray, snippets: int) -> torch.Tensor:
     """[any number, features] -> float32 [features, snippets], interpolated where they differ.
 

@@ -17,7 +17,8 @@ class Convention:
     boundaries', the regression's and the classification's, and `guard`, which the last one adds to
     its count of positives and twice to that of all. Reading: with `peaks` segments must begin and
     end at candidates. Soft-NMS has the variance `theta` and keeps `keep`; segments of `longest`
-    cells and more are given up (None: none are).
+    cells and more are given up (None: none are). A video is stretched to the head's snippets, or
+    (`windowed`) seen in windows of that many.
     """
 
     cell: tuple[float, float] = (-0.5, 1.5)
@@ -28,6 +29,7 @@ class Convention:
     theta: float = 0.8
     keep: int = 100
     longest: float | None = None
+    windowed: bool = False
 
 
 ACTIVITYNET = Convention()
@@ -41,5 +43,11 @@ THUMOS = Convention(
     theta=0.46,
     keep=200,
     longest=60.0,
+    windowed=True,
 )
 CONVENTIONS = {"activitynet": ACTIVITYNET, "hacs": ACTIVITYNET, "thumos": THUMOS}
+
+
+def convention_of(label: str) -> Convention:
+    """Of the data set that a head is called after, or ActivityNet's."""
+    return CONVENTIONS.get(label, ACTIVITYNET)

@@ -67,11 +67,32 @@ def labelled(
     Args:
         times: in seconds, [P, 2].
         scores: of the proposals, [P].
-        class_scores: of the whole video, [C].
+        class_scores: of the whole video, [C], or of each segment, [P, C].
     """
-    best = np.argsort(-class_scores, kind="stable")[:top]
+    each = np.broadcast_to(class_scores, (len(times), class_scores.shape[-1]))
+    best = np.argsort(-each, axis=1, kind="stable")[:, :top].T
+    known = np.take_along_axis(each.T, best, 0) if len(times) else np.zeros(best.shape)
     return Segments(
         np.concatenate([times] * len(best)),
-        np.repeat(best, len(times)).astype(np.int64),
-        np.concatenate([scores * float(class_scores[label]) for label in best]),
+        best.flatten().astype(np.int64),
+        (scores * known).flatten(),
     )
+
+
+def segment_classes(logits: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """The probability of each class in segments, float64 [P, C].
+
+    A segment's logits are the mean over its places.
+
+    Args:
+        logits: of every place, [T, C].
+        segments: starts and ends in cells, [P, 2], within the T cells and of some length.
+    """
+    sums = np.concatenate([np.zeros((1, logits.shape[1])), logits.astype(np.float64).cumsum(0)])
+    whole = np.minimum(segments.astype(np.int64), len(logits) - 1)
+    part = (segments - whole)[..., None]
+    until = sums[whole] + part * logits[whole]  # up to starts and ends, which may be within a cell
+    mean = (until[:, 1] - until[:, 0]) / (segments[:, 1] - segments[:, 0])[:, None]
+    powers = np.exp(mean - mean.max(1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(1, keepdims=True)
+    return shares

@@ -9,7 +9,7 @@ import torch
 
 from movinet_edge.models.arch import ModelArch
 from movinet_edge.models.movinet_table import MoViNetArch
-from movinet_edge.models.registry import MODELS, build, deploy_parts
+from movinet_edge.models.registry import HEADS, MODELS, build, deploy_parts
 from movinet_edge.streaming.spec import describe
 
 
@@ -63,3 +63,25 @@ def _published(arch: MoViNetArch) -> dict[str, float | None]:
 def all_model_facts() -> list[dict[str, Any]]:
     """`model_facts` of every published model."""
     return [model_facts(arch) for arch in MODELS.values()]
+
+
+@cache
+def all_head_facts() -> list[dict[str, Any]]:
+    """Sizes of the localization heads: parameters, features per snippet, snippets, durations."""
+    facts = []
+    for name, arch in HEADS.items():
+        with torch.device("meta"):
+            model = build(arch)
+        head = arch.head
+        facts.append(
+            {
+                "model": name,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "features": head.features,
+                "snippets": head.snippets,
+                "durations": head.durations,
+                "bins": [head.bins, head.context_bins],
+                "kernel": head.kernel,
+            }
+        )
+    return facts

@@ -78,14 +78,14 @@ def sampling(anchors: Anchors, bins: int, context_bins: int, outside: bool) -> S
 
 def _rows(begin: np.ndarray, wide: float, count: int, both: tuple[int, ...]) -> Sparse:
     """Regions [begin, begin + wide], int64 [S], of as many cells each."""
-    full = np.concatenate([_binned(begin, wide, count, bins) for bins in both], 1)
+    full = np.concatenate([binned(begin, wide, count, bins) for bins in both], 1)
     rows, columns = full.nonzero()
     offsets = np.concatenate([[0], np.bincount(rows, minlength=len(begin)).cumsum()])
     weights = full[rows, columns].astype(np.float32)
     return Sparse(offsets.astype(np.int32), columns.astype(np.int32), weights, full.shape[1])
 
 
-def _binned(begin: np.ndarray, wide: float, count: int, bins: int) -> np.ndarray:
+def binned(begin: np.ndarray, wide: float, count: int, bins: int) -> np.ndarray:
     """Weights of places for every bin of regions that begin at [S], [S, count * bins]."""
     samples = int(np.ceil(wide / bins))  # in each bin
     steps = (np.arange(bins * samples) + 0.5) * (wide / (bins * samples))

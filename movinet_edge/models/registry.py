@@ -24,6 +24,8 @@ from movinet_edge.models.arnet_table import VARIANTS as ARNETS
 from movinet_edge.models.arnet_table import ArNetArch, arnet_arch
 from movinet_edge.models.encoder import Encoder, EncoderArch
 from movinet_edge.models.encoder_deploy import encoder_part
+from movinet_edge.models.localizer import Localizer
+from movinet_edge.models.localizer_table import LocalizerArch, published_heads
 from movinet_edge.models.movinet import Block, MoViNet
 from movinet_edge.models.movinet_deploy import DeployMoViNet, split_parts
 from movinet_edge.models.movinet_table import VARIANTS, MoViNetArch, published_arch
@@ -80,6 +82,10 @@ def _arnet_parts(model: ArNet, size: tuple[int, int], frames: int) -> list[Part]
     return arnet_parts(model, size)
 
 
+def _localizer_parts(model: Localizer, size: tuple[int, int], frames: int) -> list[Part]:
+    raise BadInput(f"{model.arch.name} finds segments in whole videos; it cannot be exported yet")
+
+
 def _not_simulated(model: VideoModel) -> Instrument:
     raise BadInput(
         f"int8 is not simulated in {model.arch.name}; export it with --precision int8 as it is"
@@ -92,6 +98,7 @@ FAMILIES: dict[str, Family] = {
     "arnet": Family(ArNetArch, ArNet, _arnet_parts, _not_simulated),
     "tsm": Family(TsmArch, Tsm, tsm_parts, _not_simulated),
     "r2plus1d": Family(R2plus1dArch, R2plus1d, r2plus1d_parts, _not_simulated),
+    "localizer": Family(LocalizerArch, Localizer, _localizer_parts, _not_simulated),
 }
 
 MODELS: dict[str, ModelArch] = {
@@ -114,6 +121,9 @@ MODELS: dict[str, ModelArch] = {
 BASELINES: dict[str, ModelArch] = {
     arch.name: arch for label in ARNETS for arch in arnet_arch(label).baselines()
 }
+
+# Of localizers: what takes the features of snippets, whoever extracted them.
+HEADS: dict[str, LocalizerArch] = {arch.name: arch for arch in published_heads()}
 
 
 def named_arch(name: str) -> ModelArch:
@@ -228,17 +238,25 @@ def seeded_model(arch: ModelArch, seed: int = 0) -> VideoModel:
                 nn.init.uniform_(parameter, 0.2, 0.6)
         for norm in norms:
             norm.momentum = None  # a plain average over the batches seen
-        side = min(arch.resolution, 128)
-        frames = 6 if arch.family == "movinet" else arch.clip_frames
-        rng = np.random.default_rng(seed)
-        for _ in range(2):
-            coarse = torch.from_numpy(rng.random((1, 3, 6, 8, 8), np.float32))
-            clip = nn.functional.interpolate(coarse, (frames, side, side), mode="trilinear")
-            with torch.no_grad():
-                model.train()(clip.transpose(1, 2))
+        # A localizer's norms are its encoder's.
+        sees = model.encoder if isinstance(model, Localizer) else model
+        if sees is not None:
+            _show_noise(sees, seed)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return model.eval()
+
+
+def _show_noise(model: VideoModel, seed: int) -> None:
+    """Two clips of moving noise, in training mode."""
+    side = min(model.arch.resolution, 128)
+    frames = 6 if model.arch.family == "movinet" else model.arch.clip_frames
+    rng = np.random.default_rng(seed)
+    for _ in range(2):
+        coarse = torch.from_numpy(rng.random((1, 3, 6, 8, 8), np.float32))
+        clip = nn.functional.interpolate(coarse, (frames, side, side), mode="trilinear")
+        with torch.no_grad():
+            model.train()(clip.transpose(1, 2))
 
 
 def weights_sha256(model: nn.Module) -> str:

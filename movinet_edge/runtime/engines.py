@@ -122,7 +122,9 @@ BACKENDS: dict[str, Backend] = {
             f"{_RUNTIME}.interpreter:tflite_runtime_engine",
         ),
         # The reference. Named by string: the runtime itself never imports torch.
-        Backend("torch", "torch", "torch", "export", "movinet_edge.checkpoints.engine:TorchEngine"),
+        Backend(
+            "torch", "torch", "torch", "export", "movinet_edge.checkpoints.engine:torch_engine"
+        ),
     )
 }
 ALIASES = {"ort": "onnxruntime", "onnx": "onnxruntime", "tflite": "litert"}

@@ -100,7 +100,7 @@ def feature_rings(manifest: Manifest) -> Features:
     for step in manifest.plan.steps:
         for file in manifest.graph(step.graph).files:
             for spec in file.inputs:
-                if spec.role == "feature":
+                if spec.role == "feature" and spec.window is None:
                     name = spec.feature or spec.name
                     oldest[name] = max(oldest.get(name, 0), spec.age or 0)
                     every[name] = step.every
@@ -116,7 +116,8 @@ class GraphRunner:
     `frame` is the input array to fill (None where the graph takes only features); `outputs` names
     the answers that `read` returns; `steps` counts the runs since the last reset. States rotate by
     exchanging buffers, never by copying, where the engine binds buffers. `features` are shared
-    between the graphs of a plan by name.
+    between the graphs of a plan by name; `windows` are the inputs to fill with many of them,
+    [1, window, ...] by the feature's name.
     """
 
     def __init__(
@@ -137,8 +138,12 @@ class GraphRunner:
         self._outputs: dict[str, Buffer] = {}
         self._frame: Buffer | None = None
         self.valid: np.ndarray | None = None
+        self.windows: dict[str, np.ndarray] = {}
         for spec in self.file.inputs:
-            if spec.role == "feature":
+            if spec.window is not None:
+                self._inputs[spec.name] = self.engine.allocate(spec)
+                self.windows[spec.feature or spec.name] = self._inputs[spec.name].array
+            elif spec.role == "feature":
                 ring = features[spec.feature or spec.name]
                 ring.allocate(self.engine, spec)
                 self._read[spec.name] = ring, spec.age or 0
@@ -215,11 +220,15 @@ class GraphRunner:
 
     def reset(self) -> None:
         """Forget the stream, and what was handed to other graphs."""
-        self.steps = 0
         if self.valid is not None:
             self.valid.fill(1)
         for feature in self._written.values():
             feature.reset()
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew with empty states; what was handed to other graphs stays theirs."""
+        self.steps = 0
         for ring in self.rings:
             ring.reset()
 

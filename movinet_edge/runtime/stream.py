@@ -95,7 +95,12 @@ class Stream:
             raise BadInput(f"threads must be at least 1, not {threads}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         manifest = self.bundle.manifest
-        self.backend = _choose(self.bundle, backend)
+        if manifest.task != "classification":
+            raise BadInput(
+                f"{self.bundle.path} finds segments and does not classify frames; watch it with "
+                "movinet-edge run, or a SegmentStream"
+            )
+        self.backend = choose_backend(self.bundle, backend)
         self._contract = manifest.preprocessing
         self._plan = manifest.plan_for(self.backend.format)
         # The reference model itself always answers with logits.
@@ -143,8 +148,7 @@ class Stream:
             raise ValueError("the stream is closed")
         if self._ended:
             raise ValueError("the stream has ended; reset it first")
-        if number == 0 and frame.dtype.kind == "f" and not _in_range(frame):
-            raise ValueError("a float frame holds values in 0..1; divide bytes by 255")
+        check_frame(frame, number)
         shown = Fitted(frame, self._contract)
         for planned in self._plan.steps:
             if not self._is_due(planned, number):
@@ -333,6 +337,12 @@ def _chooser(bundle: Bundle, plan: Plan, cost_bias: float, sample: int | None) -
     return None
 
 
+def check_frame(frame: np.ndarray, number: int) -> None:
+    """Raise `ValueError` if frame `number` 0 of a stream is of floats beyond their range."""
+    if number == 0 and frame.dtype.kind == "f" and not _in_range(frame):
+        raise ValueError("a float frame holds values in 0..1; divide bytes by 255")
+
+
 def _in_range(frame: np.ndarray) -> bool:
     """Whether values are in [0, 1], give or take what resizing overshoots; not with NaN."""
     return frame.size == 0 or bool(frame.min() >= -0.1 and frame.max() <= 1.1)
@@ -343,7 +353,12 @@ def _precision(graph: Graph, backend: Backend) -> str:
     return "fp32" if "fp32" in held or not held else held[0]
 
 
-def _choose(bundle: Bundle, named: str | Backend | None) -> Backend:
+def choose_backend(bundle: Bundle, named: str | Backend | None) -> Backend:
+    """The backend that is named, or the first installed one that the bundle has files for.
+
+    Raises:
+        BadInput: an unknown one, or none is installed.
+    """
     if named is not None:
         return backend_named(named) if isinstance(named, str) else named
     formats = {file.format for graph in bundle.manifest.graphs for file in graph.files}

@@ -76,13 +76,15 @@ class Feature:
     """What one graph hands to another: `frames` values of the stream `name`, batch 1.
 
     `shape` is of one value, channels first without batch. The newest that enters is `age` steps of
-    its producer old; it and those before it, oldest first, are inputs of their own.
+    its producer old; it and those before it, oldest first, are inputs of their own. With a `window`
+    so many of the newest enter as the rows of one input, oldest first.
     """
 
     name: str
     shape: tuple[int, ...]
     frames: int = 1
     age: int = 0
+    window: int | None = None
 
     @property
     def inputs(self) -> dict[str, int]:

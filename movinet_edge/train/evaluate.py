@@ -97,6 +97,12 @@ class EvalRecord(Record):
         """The share that `score_name` names."""
         return (self.mean_average_precision or 0.0) if self.multi_label else self.top1
 
+    @property
+    def logged(self) -> dict[str, float]:
+        """What a training run's table of epochs has of it."""
+        logged = {"top1": self.top1, "top5": self.top5}
+        return logged | {"map": self.score} if self.multi_label else logged
+
     def to_json(self) -> str:
         """One field per line: matrices would be thousands of lines."""
         fields = self.model_dump(mode="json").items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from movinet_edge.localization.conventions import ACTIVITYNET, Convention
@@ -85,3 +86,22 @@ def regression_loss(score: Tensor, overlap: Tensor, drawn: Tensor) -> Tensor:
         taken = taken + (kind & (drawn > 1 - chance)).float()
     errors = (score - overlap).square() * taken
     return 0.5 * errors.sum() / taken.sum().clamp(min=1)
+
+
+def segment_loss(logits: Tensor, actions: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross entropy of what is in actions; 0 where there are none.
+
+    Args:
+        logits: of every place, [B, T, C]; an action's are the mean over its places.
+        actions: the video, start and end in cells, and the class of each, [M, 4].
+    """
+    video, start, end, label = actions.unbind(1)
+    place = torch.arange(logits.shape[1], device=logits.device)
+    inside = torch.minimum(place + 1, end[:, None]) - torch.maximum(place, start[:, None])
+    shares = inside.clamp(min=0)
+    seen = shares.sum(1) > 0
+    if not seen.any():
+        return logits.sum() * 0
+    shares = shares[seen] / shares[seen].sum(1, keepdim=True)
+    mean = (shares[..., None] * logits.float()[video[seen].long()]).sum(1)
+    return F.cross_entropy(mean, label[seen].long(), label_smoothing=label_smoothing)

@@ -17,6 +17,8 @@ from movinet_edge.train.recipe import Recipe
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,  # its weight decay is part of the gradient
+    "plain": torch.optim.SGD,
     "sgd": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True),
     "momentum": lambda groups, lr: torch.optim.SGD(groups, lr, momentum=0.9),
     # The published recipe's values; decay 0.9, momentum 0.9, epsilon 1.
@@ -107,14 +109,14 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine down to zero after `steps` steps, or a tenth at each step."""
+    """Linear warm-up, then a cosine down to zero after `steps` steps, or the recipe's steps."""
     warm, epoch = round(recipe.warmup * steps), max(1, steps // recipe.epochs)
 
     def share(step: int) -> float:
         if step < warm:
             return (step + 1) / (warm + 1)
         if recipe.schedule == "step":
-            return 0.1 ** sum(step >= at * epoch for at in recipe.lr_steps)
+            return recipe.lr_decay ** sum(step >= at * epoch for at in recipe.lr_steps)
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
     return LambdaLR(optimizer, share)

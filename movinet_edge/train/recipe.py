@@ -18,6 +18,9 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_v
 
 from movinet_edge.bundle import Record
 from movinet_edge.errors import BadInput
+from movinet_edge.models.gtad_table import NEIGHBOURS
+from movinet_edge.models.gtad_table import VARIANTS as HEADS
+from movinet_edge.train.fidelity import PUBLISHED
 
 FOLDER = "recipes"
 
@@ -73,6 +76,18 @@ class Recipe(Record):
     spread: float = Field(6.0, ge=0)
     range_penalty: float = Field(0.0, ge=0)
 
+    # Of localization. A video is `snippets` long at full fidelity and segments `durations` at most
+    # (None: as the head of that name has it). `config` says what stage lofi sees of it: S, T, ST,
+    # a cycle of these with a `reduction` of the input, or R_TxR_S. `segment_weight` is that of the
+    # classifier of segments beside the head's losses.
+    stage: Literal["acp", "lofi", "head"] | None = None
+    head: str = "activitynet"
+    snippets: int | None = Field(None, ge=NEIGHBOURS)
+    durations: int | None = Field(None, ge=1)
+    config: str = "cycle-long"
+    reduction: float = Field(PUBLISHED, gt=1)
+    segment_weight: float = Field(1.0, ge=0)
+
     # Clips: frames that follow each other, or one of each of `frames` equal parts of the video, as
     # AR-Net was published; validation then takes the middle of each part.
     sampling: Literal["stream", "uniform"] = "stream"
@@ -92,12 +107,13 @@ class Recipe(Record):
     # Optimisation.
     epochs: int = Field(10, ge=1)
     batch: int = Field(16, ge=1)  # clips of one step, over all processes
-    optimizer: Literal["adamw", "sgd", "momentum", "rmsprop"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "momentum", "plain", "rmsprop"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     bias_lr: float = Field(1.0, gt=0)  # times the learning rate, of biases but batch norm's
     dense_lr: float = Field(1.0, gt=0)  # of dense layers but those of LSTMs and squeeze-excites
     schedule: Literal["cosine", "step"] = "cosine"  # after the warm-up
-    lr_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()  # epochs at which it becomes a tenth
+    lr_steps: tuple[Annotated[int, Field(ge=1)], ...] = ()  # epochs at which it is multiplied by
+    lr_decay: float = Field(0.1, gt=0, lt=1)
     warmup: float = Field(0.1, ge=0, lt=1)  # share of all steps
     weight_decay: float = Field(0.02, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
@@ -110,7 +126,7 @@ class Recipe(Record):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.model is None and self.init is None:
+        if self.model is None and self.init is None and self.stage != "head":
             raise ValueError("say which model to train: a model name or a checkpoint to start from")
         if self.crop_scale[1] > 1:
             raise ValueError(f"a crop cannot have more than all of the area ({self.crop_scale[1]})")
@@ -118,6 +134,10 @@ class Recipe(Record):
             raise ValueError(f"{self.frames} frames cannot be cut into {self.subclips} sub-clips")
         if self.lr_steps and self.schedule != "step":
             raise ValueError("lr_steps needs schedule step")
+        if self.head not in HEADS:
+            raise ValueError(f"there is no head {self.head!r}; choose {', '.join(HEADS)}")
+        if self.stage in ("lofi", "head") and self.qat:
+            raise ValueError("int8 is not simulated in localization; leave out qat")
         if self.qat and self.init is None:
             raise ValueError("qat fine-tunes a trained checkpoint; say which with init")
         if self.range_penalty and not (self.qat and self.spread):

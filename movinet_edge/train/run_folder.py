@@ -23,14 +23,20 @@ from movinet_edge.train.recipe import Recipe
 
 RUN, STATE, LAST, BEST = "run.json", "state.pt", "last.safetensors", "best.safetensors"
 STEPS, EPOCHS = "log.csv", "epochs.csv"
+FEATURES = "features"  # of a run that extracts them itself
 
 
 class RunRecord(Record):
-    """What a run was begun with: its recipe, and where the videos lay."""
+    """What a run was begun with: its recipe, and where the videos lay.
+
+    Of localization `data` are annotations, and their videos or features in folders of their own.
+    """
 
     recipe: Recipe
     data: str
     val: str | None = None
+    videos: str | None = None
+    features: str | None = None
 
 
 class RunFolder:
@@ -45,11 +51,18 @@ class RunFolder:
         self._writer: Any = None
 
     def check_new(self) -> None:
-        """Raise `BadInput` if there is something at the place already."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        """Raise `BadInput` if there is something at the place already.
+
+        Features that a run extracted before it was killed may be.
+        """
+        there = self.path.exists() and not self.path.is_dir()
+        if there or any(p.name != FEATURES for p in self._entries()):
             raise BadInput(
                 f"{self.path} exists already; continue it with --resume or choose another --out"
             )
+
+    def _entries(self) -> list[Path]:
+        return list(self.path.iterdir()) if self.path.is_dir() else []
 
     def begin(self, record: RunRecord) -> None:
         """Make the folder of a new run."""

@@ -7,6 +7,7 @@ import io.movinetedge.bench.Mode
 import io.movinetedge.bench.Report
 import io.movinetedge.bench.Schedule
 import io.movinetedge.bench.distribution
+import io.movinetedge.bench.reportOf
 import io.movinetedge.bench.toJson
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.EngineOptions
@@ -80,6 +81,22 @@ class BenchmarkTest {
         val measured = kept("sustained", ran).measurements.single()
         assertTrue(measured.sustained!!.seconds >= 0.6)
         assertTrue(measured.sustained.throttled > 0)
+    }
+
+    @Test
+    fun `whoever waits can give up`() {
+        val schedule = Schedule(Mode.SUSTAINED, minutes = 60.0)
+        Thread.currentThread().interrupt()
+        assertThrows(InterruptedException::class.java) {
+            benchmark.run(Fixtures.bundle("arnet"), OrtEngines, StreamOptions(), schedule)
+        }
+    }
+
+    @Test
+    fun `a record is read as it was written`() {
+        val ran = benchmark.run(Fixtures.bundle("arnet"), OrtEngines, StreamOptions(), Schedule(steps = 2))
+        assertEquals(ran, reportOf(ran.toJson()))
+        assertThrows(IllegalArgumentException::class.java) { reportOf("{}") }
     }
 
     @Test

@@ -108,6 +108,24 @@ class BundleTest {
     }
 
     @Test
+    fun `faults are told apart`() {
+        fun fault(path: File) =
+            assertThrows(BadInput::class.java) { Bundle(path, folder).use { it.checkAll() } }.fault
+        val none = folder.resolve("none.zip").also { it.writeText("text") }
+        val changed = folder.resolve("changed").also { source.copyRecursively(it) }
+        changed.resolve("golden.npz").appendText("more")
+        val newer = edited(source, folder.resolve("newer")) { it.with("schema_version") { JsonPrimitive(3) } }
+        assertEquals(Fault.ABSENT, fault(folder.resolve("nowhere")))
+        assertEquals(Fault.DAMAGED, fault(none))
+        assertEquals(Fault.CHANGED, fault(changed))
+        assertEquals(Fault.NEWER, fault(newer))
+        val blocked = folder.resolve("blocked").also { it.writeText("no folder") }
+        val zip = zip(folder.resolve("b.zip"), contents(source))
+        val full = assertThrows(BadInput::class.java) { Bundle(zip, blocked) }
+        assertEquals(Fault.NO_SPACE, full.fault)
+    }
+
+    @Test
     fun `a newer schema is one sentence`() {
         val message = damaged { it.with("schema_version") { JsonPrimitive(3) } }
         assertTrue("was written for schema version 3, this version reads up to 2; update the app" in message)

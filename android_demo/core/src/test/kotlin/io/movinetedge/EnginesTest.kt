@@ -20,6 +20,7 @@ import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import org.junit.jupiter.params.ParameterizedTest
 import org.junit.jupiter.params.provider.MethodSource
+import org.tensorflow.lite.nnapi.NnApiDelegate
 import java.io.File
 
 /** Engines refuse, in one sentence, what they cannot do; nothing falls back in silence. */
@@ -57,6 +58,35 @@ class EnginesTest {
         val engine = TfliteEngines(mapOf("gpu" to { throw IllegalStateException("no such chip\n at all") }))
         val message = refused { open(engine, EngineOptions(delegate = "gpu")) }
         assertEquals("tflite cannot load step.tflite on gpu: no such chip", message)
+    }
+
+    @Test
+    fun `an accelerator without its library is refused`() {
+        val engine = TfliteEngines(mapOf("gpu" to { throw UnsatisfiedLinkError("no gpu in path") }))
+        val message = refused { open(engine, EngineOptions(delegate = "gpu")) }
+        assertEquals("tflite cannot load step.tflite on gpu: no gpu in path", message)
+    }
+
+    @Test
+    fun `an accelerator that would leave the graph to the CPU is refused`() {
+        // There is no NNAPI on this computer, where its delegate is made and then takes nothing.
+        val engine = TfliteEngines(mapOf("nnapi" to { NnApiDelegate() }))
+        val message = refused { open(engine, EngineOptions(delegate = "nnapi")) }
+        assertTrue(message.startsWith("nnapi does not take all of step.tflite"), message)
+    }
+
+    @Test
+    fun `whether a delegate takes all of a graph is told`() {
+        fun whole(
+            engine: EngineFactory,
+            delegate: String,
+        ) = Bundle(Fixtures.bundle("a0-carry")).use { bundle ->
+            val options = StreamOptions(engine = EngineOptions(delegate = delegate))
+            Stream(bundle, engine, options).use { it.wholeGraphs.values.single() }
+        }
+        assertEquals(true, whole(TfliteEngines(), "xnnpack"))
+        assertEquals(null, whole(TfliteEngines(), "none"))
+        assertEquals(null, whole(OrtEngines, "none"))
     }
 
     @Test

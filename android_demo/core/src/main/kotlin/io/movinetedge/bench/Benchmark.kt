@@ -30,6 +30,7 @@ public class Benchmark(
      *
      * @throws BadInput an unusable bundle, engine, delegate or schedule.
      * @throws CheckFailed the engine computes wrong numbers.
+     * @throws InterruptedException its thread was interrupted.
      */
     public fun run(
         path: File,
@@ -129,6 +130,9 @@ private fun subject(
                     sha256 = file.sha256,
                     bytes = file.bytes,
                     delegate = delegate.takeIf { it != "none" },
+                    // cut into how many parts it does not tell
+                    partitions = 1.takeIf { stream.wholeGraphs[graph] == true },
+                    fullyAccelerated = stream.wholeGraphs[graph],
                 )
             },
         framesPerStep = bundle.framesPerStep,

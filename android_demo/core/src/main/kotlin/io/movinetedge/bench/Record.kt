@@ -139,3 +139,10 @@ private val FORMAT =
 
 /** The record as JSON, as `movinet-edge report` reads it. */
 public fun Report.toJson(): String = FORMAT.encodeToString(Report.serializer(), this) + "\n"
+
+/**
+ * The record that [json] is.
+ *
+ * @throws IllegalArgumentException it is none.
+ */
+public fun reportOf(json: String): Report = FORMAT.decodeFromString(Report.serializer(), json)

@@ -50,8 +50,8 @@ internal fun sustained(
     return Sustained(seconds, last / first, temperatures)
 }
 
-/** Between two sorted samples it interpolates linearly, as NumPy does. */
-private fun percentile(
+/** A percentile of at least one sample, [sorted]; between two it interpolates linearly, as NumPy does. */
+public fun percentile(
     sorted: DoubleArray,
     percent: Int,
 ): Double {

@@ -88,6 +88,8 @@ internal class Timed(
         samples: Samples,
         start: Long,
     ): Boolean {
+        // Whoever waits can give up: a step back to back never looks at that by itself.
+        if (Thread.interrupted()) throw InterruptedException("the benchmark was stopped")
         if (samples.isFull) return false
         val minutes = schedule.minutes ?: return true
         return samples.size == 0 || System.nanoTime() - start < minutes * S_PER_MINUTE * NANOS_PER_S

@@ -1,6 +1,7 @@
 package io.movinetedge.bundle
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.firstLine
 import java.io.File
 import java.io.IOException
@@ -56,7 +57,10 @@ private fun refuseOutside(
     try {
         member.requireInside()
     } catch (_: IllegalArgumentException) {
-        throw BadInput("$archive is not safe to open: '$member' points outside it")
+        throw BadInput(
+            "$archive is not safe to open: '$member' points outside it",
+            fault = Fault.DAMAGED,
+        )
     }
 }
 
@@ -76,13 +80,19 @@ private fun write(
         target.parentFile.mkdirs()
         target.writeBytes(content)
     } catch (error: IOException) {
-        throw BadInput(
-            "$archive cannot be unpacked into ${target.parent} (${error.firstLine()}); " +
-                "free some space and try again",
-            error,
-        )
+        throw noSpace(archive, target.parentFile, error)
     }
 }
+
+internal fun noSpace(
+    archive: File,
+    folder: File,
+    error: IOException,
+) = BadInput(
+    "$archive cannot be unpacked into $folder (${error.firstLine()}); free some space and try again",
+    error,
+    Fault.NO_SPACE,
+)
 
 private fun corrupt(
     archive: File,
@@ -90,4 +100,5 @@ private fun corrupt(
 ) = BadInput(
     "$archive is not a readable bundle (no zip, or a corrupt one); copy it again or export it",
     error,
+    Fault.DAMAGED,
 )

@@ -1,8 +1,10 @@
 package io.movinetedge.bundle
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import java.io.Closeable
 import java.io.File
+import java.io.IOException
 import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 
@@ -73,13 +75,14 @@ public class Bundle(
     ): File {
         val found = root.resolve(name)
         if (!found.isFile || !found.canonicalFile.startsWith(root.canonicalFile)) {
-            throw BadInput("$path lacks $name; export the bundle again")
+            throw BadInput("$path lacks $name; export the bundle again", fault = Fault.DAMAGED)
         }
         if (name !in checked) {
             if (sha256Of(found) != sha256) {
                 throw BadInput(
                     "$name in $path was changed or damaged (its hash differs from the manifest's); " +
                         "export or copy the bundle again",
+                    fault = Fault.CHANGED,
                 )
             }
             checked += name
@@ -88,7 +91,12 @@ public class Bundle(
     }
 
     private fun unpackInto(scratch: File): File {
-        val folder = File.createTempFile("movinet-edge-", "", scratch)
+        val folder =
+            try {
+                File.createTempFile("movinet-edge-", "", scratch)
+            } catch (error: IOException) {
+                throw noSpace(path, scratch, error)
+            }
         folder.delete()
         folder.mkdirs()
         try {
@@ -102,10 +110,15 @@ public class Bundle(
 
     private fun readManifest(): Manifest {
         if (!path.exists()) {
-            throw BadInput("there is no bundle at $path; write one with movinet-edge export")
+            throw BadInput(
+                "there is no bundle at $path; write one with movinet-edge export",
+                fault = Fault.ABSENT,
+            )
         }
         val file = root.resolve(MANIFEST)
-        if (!file.isFile) throw BadInput("$path is not a bundle: it has no $MANIFEST")
+        if (!file.isFile) {
+            throw BadInput("$path is not a bundle: it has no $MANIFEST", fault = Fault.DAMAGED)
+        }
         return readManifest(file.readText(), path.toString())
     }
 
@@ -116,6 +129,7 @@ public class Bundle(
             throw BadInput(
                 "$path has ${lines.size} labels for ${manifest.classes} classes; " +
                     "export it again with a label file of the right length",
+                fault = Fault.DAMAGED,
             )
         }
         return lines
@@ -132,7 +146,7 @@ public class Bundle(
                     .decode(ByteBuffer.wrap(file.readBytes()))
                     .toString()
             } catch (error: CharacterCodingException) {
-                throw BadInput("$name in $path is not UTF-8 text; export it again", error)
+                throw BadInput("$name in $path is not UTF-8 text; export it again", error, Fault.DAMAGED)
             }
         val lines = text.lines()
         return if (lines.last().isEmpty()) lines.dropLast(1) else lines

@@ -1,6 +1,7 @@
 package io.movinetedge.bundle
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.firstLine
 import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonElement
@@ -26,6 +27,7 @@ public fun readManifest(
         throw BadInput(
             "$bundle has a damaged manifest (${error.firstLine()}); export it again",
             error,
+            Fault.DAMAGED,
         )
     }
 }
@@ -39,6 +41,7 @@ private fun refuseNewer(
         throw BadInput(
             "$bundle was written for schema version $stated, this version reads up to " +
                 "$SCHEMA_VERSION; update the app",
+            fault = Fault.NEWER,
         )
     }
 }

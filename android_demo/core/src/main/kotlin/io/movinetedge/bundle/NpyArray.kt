@@ -1,6 +1,7 @@
 package io.movinetedge.bundle
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import java.io.File
 import java.io.IOException
 import java.nio.ByteBuffer
@@ -53,9 +54,9 @@ public fun readNpz(file: File): Map<String, NpyArray> =
             }
         }
     } catch (error: IOException) {
-        throw BadInput("$file is damaged; copy or export it again", error)
+        throw BadInput("$file is damaged; copy or export it again", error, Fault.DAMAGED)
     } catch (error: IllegalArgumentException) {
-        throw BadInput("$file is damaged; copy or export it again", error)
+        throw BadInput("$file is damaged; copy or export it again", error, Fault.DAMAGED)
     }
 
 /** @throws IllegalArgumentException not what NumPy writes in its format 1.0. */

@@ -1,6 +1,7 @@
 package io.movinetedge.check
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Bundle
 import io.movinetedge.bundle.NpyArray
 import io.movinetedge.bundle.readNpz
@@ -68,4 +69,8 @@ public fun NpyArray.rows(): List<FloatArray> {
 private fun damaged(
     bundle: Bundle,
     error: Exception,
-) = BadInput("the golden stream of ${bundle.path} is damaged; export the bundle again", error)
+) = BadInput(
+    "the golden stream of ${bundle.path} is damaged; export the bundle again",
+    error,
+    Fault.DAMAGED,
+)

@@ -1,6 +1,7 @@
 package io.movinetedge.engine
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
 import java.io.Closeable
@@ -19,6 +20,9 @@ public fun interface Binding {
 public interface Engine : Closeable {
     /** The library's version. */
     public val version: String
+
+    /** Whether the delegate computes the whole graph; null where there is none, or nobody tells. */
+    public val isWholeGraph: Boolean?
 
     /**
      * The model on these buffers, bound by tensor name. Called once for every assignment of buffers
@@ -76,6 +80,7 @@ internal fun EngineFactory.delegateOf(options: EngineOptions): String {
         throw BadInput(
             "$library has no delegate $asked here; it has ${delegates.joinToString()}, " +
                 "of which ${delegates.first()} runs on the CPU",
+            fault = Fault.NO_DELEGATE,
         )
     }
     return asked

@@ -10,6 +10,7 @@ import ai.onnxruntime.OrtProvider
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.DType
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
@@ -29,6 +30,10 @@ private val TYPES =
         OnnxJavaType.INT8 to DType.INT8,
         OnnxJavaType.INT32 to DType.INT32,
     )
+
+// A graph that these cannot take as a whole is an error, not half a graph on the CPU.
+private val WITHOUT_CPU = setOf("nnapi")
+
 private val PROVIDERS = mapOf("xnnpack" to OrtProvider.XNNPACK, "nnapi" to OrtProvider.NNAPI)
 
 /** ONNX Runtime: states rotate uncopied, as tensors over the host's own memory. */
@@ -50,7 +55,7 @@ public object OrtEngines : EngineFactory {
         try {
             return OrtEngine(model, file, delegate, options.threads)
         } catch (error: OrtException) {
-            throw BadInput("$name cannot load ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("$name cannot load ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 }
@@ -58,7 +63,7 @@ public object OrtEngines : EngineFactory {
 private class OrtEngine(
     model: File,
     private val file: ModelFile,
-    delegate: String,
+    private val delegate: String,
     threads: Int,
 ) : Engine {
     private val environment = OrtEnvironment.getEnvironment()
@@ -67,6 +72,9 @@ private class OrtEngine(
     private val tensors = IdentityHashMap<TensorBuffer, OnnxTensor>()
 
     override val version: String get() = environment.version
+
+    /** Of what may not fall back; of XNNPACK it does not tell. */
+    override val isWholeGraph: Boolean? get() = if (delegate in WITHOUT_CPU) true else null
 
     override fun bind(
         inputs: Buffers,
@@ -86,7 +94,7 @@ private class OrtEngine(
         try {
             session.run(inputs, outputs).close()
         } catch (error: OrtException) {
-            throw BadInput("onnxruntime cannot run ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("onnxruntime cannot run ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 
@@ -112,14 +120,13 @@ private fun sessionOptions(
     setInterOpNumThreads(1)
     setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR)
     addConfigEntry(EXACT, "1")
+    if (delegate in WITHOUT_CPU) addConfigEntry(NO_FALLBACK, "1")
     when (delegate) {
         "xnnpack" -> {
             addXnnpack(mapOf("intra_op_num_threads" to threads.toString()))
         }
 
         "nnapi" -> {
-            // A graph that it cannot take as a whole is an error, not half a graph on the CPU.
-            addConfigEntry(NO_FALLBACK, "1")
             addNnapi()
         }
     }

@@ -1,6 +1,7 @@
 package io.movinetedge.engine
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.ModelFile
 import io.movinetedge.firstLine
@@ -10,6 +11,9 @@ import org.tensorflow.lite.TensorFlowLite
 import java.io.File
 
 private const val SIGNATURE = "serving_default"
+private const val XNNPACK = "xnnpack"
+private const val PLAIN = "none"
+private const val PLAN_LENGTH = "getExecutionPlanLength"
 
 /** Makes an accelerator's delegate anew for each model. */
 public typealias DelegateMaker = () -> Delegate
@@ -25,7 +29,7 @@ public class TfliteEngines(
     override val name: String = "tflite"
     override val library: String = "TensorFlow Lite"
     override val format: Format = Format.TFLITE
-    override val delegates: List<String> = listOf("xnnpack", "none") + accelerators.keys
+    override val delegates: List<String> = listOf(XNNPACK, PLAIN) + accelerators.keys
 
     override fun load(
         model: File,
@@ -33,24 +37,47 @@ public class TfliteEngines(
         options: EngineOptions,
     ): Engine {
         val asked = delegateOf(options)
-        var delegate: Delegate? = null
-        try {
-            delegate = accelerators[asked]?.invoke()
-            return TfliteEngine(model, file, options.threads, asked == "xnnpack", delegate)
-        } catch (error: IllegalArgumentException) {
-            delegate?.close()
-            throw refusal(file, asked, error)
-        } catch (error: IllegalStateException) {
-            delegate?.close()
-            throw refusal(file, asked, error)
+        val delegate = refusing(file, asked) { accelerators[asked]?.invoke() }
+        val engine =
+            refusing(file, asked, delegate) {
+                TfliteEngine(model, file, options.threads, asked, delegate)
+            }
+        if (delegate != null && engine.isWholeGraph != true) {
+            engine.close()
+            throw BadInput(
+                "$asked does not take all of ${file.path}, and the rest would run on the CPU unseen; " +
+                    "export the bundle for accelerators (--profile), or use ${delegates.first()}",
+                fault = Fault.REFUSED,
+            )
         }
+        return engine
     }
 
-    private fun refusal(
+    /** What the library and its delegates throw, as a sentence; the [delegate] is then released. */
+    private fun <T> refusing(
         file: ModelFile,
-        delegate: String,
-        error: Exception,
-    ) = BadInput("$name cannot load ${file.path} on $delegate: ${error.firstLine()}", error)
+        asked: String,
+        delegate: Delegate? = null,
+        work: () -> T,
+    ): T {
+        fun refusal(error: Throwable): BadInput {
+            delegate?.close()
+            val words = "$name cannot load ${file.path} on $asked: ${error.firstLine()}"
+            return BadInput(words, error, Fault.REFUSED)
+        }
+        try {
+            return work()
+        } catch (error: IllegalArgumentException) {
+            throw refusal(error)
+        } catch (error: IllegalStateException) {
+            throw refusal(error)
+        } catch (error: UnsupportedOperationException) {
+            throw refusal(error)
+        } catch (error: LinkageError) {
+            // a delegate whose native library is not there
+            throw refusal(error)
+        }
+    }
 }
 
 // Of the interpreter only what has not changed since 2.6 is used: its tensors were a class then.
@@ -58,14 +85,18 @@ private class TfliteEngine(
     model: File,
     private val file: ModelFile,
     threads: Int,
-    xnnpack: Boolean,
+    private val asked: String,
     private val delegate: Delegate?,
 ) : Engine {
-    private val interpreter = Interpreter(model, options(threads, xnnpack, delegate))
+    private val interpreter = Interpreter(model, options(threads, asked == XNNPACK, delegate))
     private val inputs = interpreter.getSignatureInputs(SIGNATURE).toSet()
     private val outputs = interpreter.getSignatureOutputs(SIGNATURE).toSet()
 
     override val version: String get() = TensorFlowLite.runtimeVersion()
+
+    /** A graph that a delegate took as a whole is one node that stands for it. */
+    override val isWholeGraph: Boolean? =
+        if (asked == PLAIN) null else planLength(interpreter)?.let { it == 1 }
 
     override fun bind(
         inputs: Buffers,
@@ -91,7 +122,7 @@ private class TfliteEngine(
             interpreter.runSignature(inputs, outputs, SIGNATURE)
         } catch (error: IllegalArgumentException) {
             // sizes that are not the model's, or its delegate
-            throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error)
+            throw BadInput("tflite cannot run ${file.path}: ${error.firstLine()}", error, Fault.REFUSED)
         }
     }
 
@@ -110,3 +141,12 @@ private fun options(
     setUseXNNPACK(xnnpack)
     delegate?.let { addDelegate(it) }
 }
+
+/** How many nodes the interpreter runs; the library tells it to its own tests only. */
+private fun planLength(interpreter: Interpreter): Int? =
+    generateSequence<Class<*>>(interpreter.javaClass) { it.superclass }
+        .firstNotNullOfOrNull { kind -> kind.declaredMethods.find { it.name == PLAN_LENGTH } }
+        ?.let { method ->
+            method.isAccessible = true
+            method.invoke(interpreter) as Int
+        }

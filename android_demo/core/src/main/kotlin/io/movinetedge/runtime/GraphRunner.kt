@@ -1,6 +1,7 @@
 package io.movinetedge.runtime
 
 import io.movinetedge.BadInput
+import io.movinetedge.Fault
 import io.movinetedge.bundle.Bundle
 import io.movinetedge.bundle.Format
 import io.movinetedge.bundle.Graph
@@ -37,6 +38,8 @@ internal class GraphRunner(
     features: Map<String, FeatureRing>,
     private val clock: EngineClock,
 ) : Closeable {
+    /** Whether the engine's delegate computes the whole graph; null where nobody tells. */
+    val isWholeGraph: Boolean? get() = engine.isWholeGraph
     val file = findFile(graph, factory.format, precision)
     private val inputs = HashMap<String, TensorBuffer>()
     private val outputs = HashMap<String, TensorBuffer>()
@@ -184,4 +187,5 @@ internal fun findFile(
             "the bundle has no $precision ${format.label} file (it holds " +
                 graph.files.joinToString { "${it.format.label} ${it.precision}" } +
                 "); export it with --format ${format.label} --precision $precision",
+            fault = Fault.NO_FILE,
         )

@@ -64,6 +64,9 @@ public class Stream(
     /** The files that run, by their graphs. */
     public val files: Map<String, ModelFile> get() = runners.mapValues { it.value.file }
 
+    /** Whether the engine's delegate computes all of a graph, by graph; null where nobody tells. */
+    public val wholeGraphs: Map<String, Boolean?> get() = runners.mapValues { it.value.isWholeGraph }
+
     /** The scores of the last decision, where the model decides. */
     public val scores: FloatArray? get() = chooser?.scores
 

@@ -1,0 +1,5 @@
+package android.hardware.camera2
+
+/** Of API 35: Robolectric's stand-in for cameras names it, and the framework that is tested with lacks it. */
+@Suppress("ktlint:standard:class-naming", "unused")
+abstract class `CameraDevice$CameraDeviceSetup`

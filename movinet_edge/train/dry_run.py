@@ -1,0 +1,131 @@
+"""What a step of stage lofi holds in memory, measured before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+
+from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.errors import BadInput
+from movinet_edge.models.localizer import Localizer
+from movinet_edge.train.fidelity import REDUCTIONS, SHARES, Fidelity, planned
+from movinet_edge.train.localization_loss import localization_loss
+from movinet_edge.train.localizing import Scoring, still
+from movinet_edge.train.memory import peak_memory
+from movinet_edge.train.optim import freeze, make_optimizer, train_mode
+from movinet_edge.train.recipe import Recipe
+from movinet_edge.train.validation import AUTOCAST
+
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a step with `videos` videos at a fidelity needs, in bytes."""
+
+    fidelity: Fidelity
+    snippets: int
+    side: int
+    videos: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fidelity.name}: {self.snippets} snippets of {self.side} pixels, "
+            f"{self.videos} videos: {self.bytes / GIGABYTE:.2f} GB"
+        )
+
+
+def step_bytes(
+    start: Checkpoint, recipe: Recipe, fidelity: Fidelity, videos: int, device: torch.device
+) -> int:
+    """The peak of one step of random videos: weights, gradients, averages, frames, activations."""
+    model = start.model
+    assert isinstance(model, Localizer)
+    arch = model.arch
+    snippets, side = fidelity.snippets(arch.head.snippets), fidelity.side(start.preprocessing.width)
+    kind = AUTOCAST.get(recipe.precision)
+
+    def step() -> None:
+        copy = deepcopy(model).to(device)
+        still(copy, seen=True)
+        freeze(copy, recipe)
+        train_mode(copy, recipe)
+        optimizer = make_optimizer(copy, recipe)
+        for parameter in copy.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        optimizer.step()  # makes the averages that it keeps
+        optimizer.zero_grad(set_to_none=True)
+        frames = torch.rand(videos, snippets, arch.clip_frames, 3, side, side, device=device)
+        with torch.autocast(device.type, kind, enabled=kind is not None):
+            scores, logits = Scoring(copy)(frames)
+        overlap, begin, end = map(torch.rand_like, (scores.overlap, scores.start, scores.end))
+        loss = localization_loss(scores, overlap, begin, end).total
+        if logits is not None:
+            loss = loss + logits.float().logsumexp(2).mean()
+        loss.backward()
+        optimizer.step()
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return peak_memory(step, device)
+
+
+def step_need(
+    start: Checkpoint, recipe: Recipe, fidelity: Fidelity, videos: int, device: torch.device
+) -> Need:
+    """From steps of one and of two videos: every one more adds as much.
+
+    So what would not fit is found out without trying it.
+    """
+    one, two = (step_bytes(start, recipe, fidelity, n, device) for n in (1, 2))
+    model = start.model
+    assert isinstance(model, Localizer)
+    return Need(
+        fidelity,
+        fidelity.snippets(model.arch.head.snippets),
+        fidelity.side(start.preprocessing.width),
+        videos,
+        one + (videos - 1) * (two - one),
+    )
+
+
+def fitted(
+    recipe: Recipe,
+    start: Checkpoint,
+    videos: int,
+    device: torch.device,
+    budget: float | None,
+    say: Callable[[str], None],
+) -> Recipe:
+    """The recipe with the smallest reduction whose steps all fit into `budget` gigabytes.
+
+    What each needs is said. Without a budget the recipe stays as it is.
+
+    Args:
+        videos: of a step in this process.
+
+    Raises:
+        BadInput: none fits, or the configuration has a reduction of its own.
+    """
+    config = recipe.config
+    own = config not in SHARES and not config.startswith("cycle")
+    tried = [recipe.reduction]
+    if budget is not None and not own:
+        tried += [reduction for reduction in REDUCTIONS if reduction > recipe.reduction]
+    for reduction in tried:
+        needs = []
+        for fidelity in planned(config, reduction):
+            needs.append(step_need(start, recipe, fidelity, videos, device))
+            say(str(needs[-1]))
+            if budget is not None and needs[-1].bytes > budget * GIGABYTE:
+                break
+        else:
+            return recipe.model_copy(update={"reduction": reduction})
+    largest = max(need.bytes for need in needs) / GIGABYTE
+    raise BadInput(
+        f"no configuration fits into {budget:g} GB, the last one needs {largest:.2f} GB; take a "
+        "smaller --batch or a smaller encoder"
+    )

@@ -1,0 +1,226 @@
+"""Features of whole videos at full fidelity, on disk: one file per video and an index."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from movinet_edge.bundle import Preprocessing, Record
+from movinet_edge.data.annotations import AnnotationSet, UntrimmedVideo
+from movinet_edge.data.features import FeatureFolder
+from movinet_edge.data.snippets import (
+    VideoFolder,
+    as_seen,
+    length_of,
+    read_snippets,
+    snippet_times,
+)
+from movinet_edge.errors import BadInput
+from movinet_edge.files import inside, write_errors, write_text
+from movinet_edge.models.encoder import Encoder
+from movinet_edge.runtime.video import BadVideo, VideoFile
+
+FACTS, INDEX = "features.json", "index"
+TOGETHER = 8  # snippets in one run of the encoder
+
+
+class FeatureFacts(Record):
+    """What features were made of, and how: `snippets` over a video, or one `every` seconds."""
+
+    encoder: str
+    weights_sha256: str
+    preprocessing: Preprocessing
+    frames: int
+    width: int
+    snippets: int | None = None
+    every: float | None = None
+
+
+class Extractor:
+    """Videos to features as `facts` say.
+
+    `encoder` is on its device, in evaluation mode.
+    """
+
+    def __init__(self, encoder: Encoder, facts: FeatureFacts):
+        self.encoder, self.facts = encoder, facts
+        self.device = next(encoder.parameters()).device
+        self.take = as_seen(facts.preprocessing)
+
+    def __call__(self, path: Path, seconds: float | None) -> tuple[np.ndarray, float]:
+        """Float32 [snippets, width] of a video, and its length in seconds.
+
+        Raises:
+            BadVideo: unreadable.
+        """
+        facts = self.facts
+        with VideoFile(path, threads=1) as file:
+            length = length_of(file, seconds)
+            count = facts.snippets
+            if count is None:
+                assert facts.every is not None
+                every = Fraction(facts.every)
+                count = max(int(length / every), 1)
+                length = every * count
+            rate = facts.preprocessing.frame_rate
+            times = snippet_times(length, count, facts.frames, rate)
+            features = np.empty((count, facts.width), np.float32)
+            for numbers, frames in _together(read_snippets(file, times, self.take)):
+                features[numbers] = self._encode(frames)
+        return features, float(length)
+
+    @torch.no_grad()
+    def _encode(self, frames: np.ndarray) -> np.ndarray:
+        vectors = self.encoder.snippets(torch.from_numpy(frames).to(self.device))
+        encoded: np.ndarray = vectors.float().cpu().numpy()
+        return encoded
+
+
+def _together(
+    snippets: Iterator[tuple[int, np.ndarray]],
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    numbers: list[int] = []
+    frames: list[np.ndarray] = []
+    for number, pictures in snippets:
+        numbers.append(number)
+        frames.append(pictures)
+        if len(numbers) == TOGETHER:
+            yield numbers, np.stack(frames)
+            numbers, frames = [], []
+    if numbers:
+        yield numbers, np.stack(frames)
+
+
+def extract(
+    extractor: Extractor,
+    annotations: AnnotationSet,
+    videos: VideoFolder,
+    out: Path,
+    shard: tuple[int, int] = (1, 1),
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> dict[str, Any]:
+    """Features of the shard's videos into `out`; those that are there already are kept.
+
+    A file appears when it is whole, so that a killed extraction is gone on with by calling it
+    again. Returns the shard's index: for each video its file, snippets and length in seconds, and
+    which videos are missing or broken.
+
+    Args:
+        shard: the I-th of N, from 1 on.
+
+    Raises:
+        BadInput: `out` has features that were made otherwise, or cannot be written.
+    """
+    number, shards = shard
+    own = annotations.videos[number - 1 :: shards]
+    _claim(out, extractor.facts)
+    folder = FeatureFolder(out, extractor.facts.width)
+    index: dict[str, Any] = {"videos": {}, "missing": [], "broken": {}}
+    with _work_folder(out, shard) as work:
+        for done, video in enumerate(own):
+            progress(done, len(own), video.name)
+            path = videos.find(video.name)
+            if path is None:
+                index["missing"].append(video.name)
+                continue
+            try:
+                index["videos"][video.name] = _one(extractor, video, path, folder, work)
+            except BadVideo as error:
+                index["broken"][video.name] = str(error).removeprefix(f"{path} ")
+        progress(len(own), len(own), "")
+    name = INDEX if shards == 1 else f"{INDEX}-{number}-of-{shards}"
+    write_text(out / f"{name}.json", json.dumps(index, indent=1) + "\n")
+    return index
+
+
+def _claim(out: Path, facts: FeatureFacts) -> None:
+    """Say what the folder's features are of, unless it says so itself.
+
+    Raises:
+        BadInput: they are of something else.
+    """
+    path = out / FACTS
+    if not path.exists():
+        if out.exists() and any(out.rglob("*.npy")):
+            raise BadInput(f"{out} has features that others made; choose another --out")
+        write_text(path, facts.model_dump_json(indent=1) + "\n")
+        return
+    known = read_facts(out)
+    if known != facts:
+        mine, theirs = facts.model_dump(), known.model_dump()
+        other = [f"{k} {theirs[k]} -> {v}" for k, v in mine.items() if v != theirs[k]]
+        raise BadInput(
+            f"the features in {out} were made otherwise ({'; '.join(other)}); choose another --out"
+        )
+
+
+def read_facts(folder: Path) -> FeatureFacts:
+    """What the features of a folder are of.
+
+    Raises:
+        BadInput: it does not say so, or is damaged.
+    """
+    try:
+        return FeatureFacts.model_validate_json((folder / FACTS).read_bytes())
+    except OSError:
+        raise BadInput(f"{folder} has no {FACTS}; make it with movinet-edge features") from None
+    except ValidationError:
+        raise BadInput(f"{folder / FACTS} is damaged; extract the features again") from None
+
+
+@contextmanager
+def _work_folder(out: Path, shard: tuple[int, int]) -> Iterator[Path]:
+    """Where files lie until they are whole; what a killed extraction left there goes."""
+    work = out / f".shard-{shard[0]}-of-{shard[1]}"
+    with write_errors(out):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _one(
+    extractor: Extractor, video: UntrimmedVideo, path: Path, folder: FeatureFolder, work: Path
+) -> dict[str, Any]:
+    """The index's entry of a video, whose features are made unless they are there."""
+    try:
+        target = folder.folder / inside(f"{video.name}.npy")
+    except ValueError:
+        raise BadInput(f"the video name {video.name!r} leads out of --out; rename it") from None
+    if target.exists():
+        count = len(folder.read(video.name))
+        with VideoFile(path, threads=1) as file:
+            seconds = float(length_of(file, video.seconds))
+        every = extractor.facts.every
+        length = seconds if every is None else every * count
+    else:
+        features, length = extractor(path, video.seconds)
+        count = len(features)
+        with write_errors(target):
+            np.save(work / "features.npy", features)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (work / "features.npy").replace(target)
+    return {"file": f"{video.name}.npy", "snippets": count, "seconds": length}
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """How much of every video the features of a folder cover, as its indices tell; perhaps none."""
+    found: dict[str, float] = {}
+    for path in sorted(folder.glob(f"{INDEX}*.json")):
+        try:
+            entries = json.loads(path.read_text("utf-8"))["videos"]
+            found |= {name: float(entry["seconds"]) for name, entry in entries.items()}
+        except (ValueError, KeyError, TypeError):
+            raise BadInput(f"{path} is damaged; run movinet-edge features again") from None
+    return found

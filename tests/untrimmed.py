@@ -1,0 +1,54 @@
+"""A small data set of untrimmed videos in tests: a bright square slides right or left, or rests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+
+RATE, SIDE = 10, 48
+LABELS = ("sliding left", "sliding right")
+SPLITS = {"train": 4, "val": 2, "test": 2}
+
+
+def draw(path: Path, seed: int, seconds: int = 8) -> list[dict[str, object]]:
+    """Write a video of so many seconds with two actions; returns its annotations."""
+    chance = np.random.default_rng(seed)
+    place = np.full(seconds * RATE, chance.uniform(0.2, 0.8))
+    annotations: list[dict[str, object]] = []
+    for half in range(2):
+        start = half * seconds / 2 + chance.uniform(0.3, 1)
+        end = start + chance.uniform(1.5, 2.5)
+        label = int(chance.integers(2))
+        a, b = int(start * RATE), int(end * RATE)
+        place[a:b] = np.linspace(1 - label, label, b - a)
+        place[b:] = label
+        annotations.append({"segment": [start, end], "label": LABELS[label]})
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"threads": "1"})
+        stream.height, stream.width, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+        for where in place:
+            image = np.full((SIDE, SIDE, 3), 60, np.uint8)
+            left = int(where * (SIDE - 12))
+            image[18:30, left : left + 12] = 230
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return annotations
+
+
+def draw_set(folder: Path) -> Path:
+    """Videos in ``folder/videos`` and their annotations, whose path is returned."""
+    (folder / "videos").mkdir()
+    database = {}
+    for split, count in SPLITS.items():
+        for number in range(count):
+            name = f"{split}{number}"
+            path = folder / "videos" / f"{name}.mp4"
+            annotations = draw(path, seed=len(database))
+            database[name] = {"subset": split, "duration": 8.0, "annotations": annotations}
+    path = folder / "segments.json"
+    path.write_text(json.dumps({"database": database}))
+    return path
