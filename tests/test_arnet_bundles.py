@@ -34,7 +34,9 @@ def test_what_runs_is_counted(engine: str, tmp_path: Path) -> None:
     wanted = decisions(source, videos)
     record = compare(bundles, engine, "fp32", data, videos, wanted)
     assert (record.equal_decisions, record.equal_answers) == (1, 1)
-    assert record.top1 == np.mean([a == label for (_, a), (_, label) in zip(wanted, videos, strict=True)])
+    assert record.top1 == np.mean(
+        [a == label for (_, a), (_, label) in zip(wanted, videos, strict=True)]
+    )
     choice = Bundle(bundles[0]).manifest.plan.choice
     assert choice is not None
     skips = {action.name: action.skip for action in choice.actions}
