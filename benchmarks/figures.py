@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 from movinet_edge.benchmarks.arnet_figures import arnet_table, bundle_table, draw_costs
+from movinet_edge.benchmarks.arnet_figures import found as found_arnets
+from movinet_edge.benchmarks.arnet_motion import CHOSEN
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
 from movinet_edge.benchmarks.lofi_memory import draw_lofi_memory
@@ -196,9 +198,10 @@ def main() -> None:
     write_table(STREAMING, streaming_table(), "docs/slowfast.md")
     write_table(TWO_RATES, slowfast_table(), "docs/slowfast.md")
     draw_streaming(FIGURES / "slowfast.svg")
-    write_table(ADAPTIVE, arnet_table(), "docs/arnet.md")
-    write_table(BRANCHES, bundle_table(), "docs/arnet.md")
-    draw_costs(FIGURES / "arnet.svg")
+    if found_arnets(CHOSEN):
+        write_table(ADAPTIVE, arnet_table(), "docs/arnet.md")
+        write_table(BRANCHES, bundle_table(), "docs/arnet.md")
+        draw_costs(FIGURES / "arnet.svg")
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():
