@@ -49,6 +49,11 @@ ABOVE = {
         *("runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
         *("benchmarks", "cli"),
     },
+    # What the manifest in `bundle` calls; only types come from there.
+    "localization_rule": {
+        *("runtime", "streaming", "models", "checkpoints", "data", "train", "export"),
+        *("benchmarks", "cli"),
+    },
     "plan": {
         *("bundle", "files", "runtime", "streaming", "models", "checkpoints", "data", "train"),
         *("export", "benchmarks", "cli"),

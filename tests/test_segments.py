@@ -341,7 +341,7 @@ def _without(file: dict, name: str) -> None:  # type: ignore[type-arg]
 MANIFESTS = {
     "needs schema version 3": lambda m: m.update(schema_version=2),
     "do not agree": lambda m: m.update(task="classification"),
-    "does not take 13 of 'features'": lambda m: m["localization"].update(snippets=13),
+    "does not take 15 of 'features'": lambda m: m["localization"].update(snippets=15),
     "no window of 12 would begin": lambda m: m["plan"]["steps"][1]["after"].update(count=5),
     "miss features": lambda m: m["plan"]["steps"][1]["after"].update(count=13),
     "gives no 'others'": lambda m: [
