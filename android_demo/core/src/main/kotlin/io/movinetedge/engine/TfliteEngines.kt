@@ -61,7 +61,7 @@ public class TfliteEngines(
         work: () -> T,
     ): T {
         fun refusal(error: Throwable): BadInput {
-            delegate?.close()
+            release(delegate)
             val words = "$name cannot load ${file.path} on $asked: ${error.firstLine()}"
             return BadInput(words, error, Fault.REFUSED)
         }
@@ -128,7 +128,7 @@ private class TfliteEngine(
 
     override fun close() {
         interpreter.close()
-        delegate?.close()
+        release(delegate)
     }
 }
 
@@ -150,3 +150,8 @@ private fun planLength(interpreter: Interpreter): Int? =
             method.isAccessible = true
             method.invoke(interpreter) as Int
         }
+
+/** Typed loosely, since delegates of 2.6 can be closed but are not all declared to be. */
+private fun release(delegate: Any?) {
+    (delegate as? AutoCloseable)?.close()
+}
