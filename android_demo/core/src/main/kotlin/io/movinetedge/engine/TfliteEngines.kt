@@ -60,22 +60,22 @@ public class TfliteEngines(
         delegate: Delegate? = null,
         work: () -> T,
     ): T {
-        fun refusal(error: Throwable): BadInput {
+        fun refuse(error: Throwable): Nothing {
             release(delegate)
             val words = "$name cannot load ${file.path} on $asked: ${error.firstLine()}"
-            return BadInput(words, error, Fault.REFUSED)
+            throw BadInput(words, error, Fault.REFUSED)
         }
-        try {
-            return work()
+        return try {
+            work()
         } catch (error: IllegalArgumentException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: IllegalStateException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: UnsupportedOperationException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: LinkageError) {
             // a delegate whose native library is not there
-            throw refusal(error)
+            refuse(error)
         }
     }
 }
