@@ -35,7 +35,12 @@ class DrivenBenchmarkTest {
         assertEquals(listOf("loading", "checking", "timing"), said)
         assertEquals(setOf("mine", "mine.progress"), records.list().orEmpty().toSet())
         val record = Json.parseToJsonElement(records.resolve("mine").readText()).jsonObject
-        val measured = record.getValue("measurements").jsonArray.single().jsonObject
+        val measured =
+            record
+                .getValue("measurements")
+                .jsonArray
+                .single()
+                .jsonObject
         val method = measured.getValue("method").jsonObject
         assertEquals("7", method.getValue("steps").jsonPrimitive.content)
         assertEquals("2", method.getValue("threads").jsonPrimitive.content)

@@ -31,7 +31,8 @@ class BenchmarkActivity : Activity() {
 
     private fun run(words: Map<String, String>) {
         val folder = getExternalFilesDir(null) ?: filesDir
-        val benchmark = DrivenBenchmark(folder, app.engines, androidBenchmark(this)) { app.bundles.path(null) }
+        val benchmark =
+            DrivenBenchmark(folder, app.engines, androidBenchmark(this)) { app.bundles.path(null) }
         try {
             val wrong = benchmark.run(words) { show(it) }
             if (wrong == null) runOnUiThread(::finish) else show(wrong)

@@ -17,7 +17,13 @@ class TroubleTest {
         for (trouble in Trouble.entries - Trouble.NO_DELEGATE) {
             assertTrue("$trouble", trouble.ways.any { it !in dependent })
         }
-        assertEquals(Trouble.entries.size, Trouble.entries.map { it.sentence }.toSet().size)
+        assertEquals(
+            Trouble.entries.size,
+            Trouble.entries
+                .map { it.sentence }
+                .toSet()
+                .size,
+        )
     }
 
     @Test

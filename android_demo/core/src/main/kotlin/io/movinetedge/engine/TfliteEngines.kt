@@ -60,22 +60,22 @@ public class TfliteEngines(
         delegate: Delegate? = null,
         work: () -> T,
     ): T {
-        fun refusal(error: Throwable): BadInput {
-            delegate?.close()
+        fun refuse(error: Throwable): Nothing {
+            release(delegate)
             val words = "$name cannot load ${file.path} on $asked: ${error.firstLine()}"
-            return BadInput(words, error, Fault.REFUSED)
+            throw BadInput(words, error, Fault.REFUSED)
         }
-        try {
-            return work()
+        return try {
+            work()
         } catch (error: IllegalArgumentException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: IllegalStateException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: UnsupportedOperationException) {
-            throw refusal(error)
+            refuse(error)
         } catch (error: LinkageError) {
             // a delegate whose native library is not there
-            throw refusal(error)
+            refuse(error)
         }
     }
 }
@@ -128,7 +128,7 @@ private class TfliteEngine(
 
     override fun close() {
         interpreter.close()
-        delegate?.close()
+        release(delegate)
     }
 }
 
@@ -150,3 +150,8 @@ private fun planLength(interpreter: Interpreter): Int? =
             method.isAccessible = true
             method.invoke(interpreter) as Int
         }
+
+/** Typed loosely, since delegates of 2.6 can be closed but are not all declared to be. */
+private fun release(delegate: Any?) {
+    (delegate as? AutoCloseable)?.close()
+}

@@ -6,6 +6,7 @@ import io.movinetedge.bundle.Bundle
 import java.io.File
 import java.io.IOException
 import java.io.InputStream
+import java.io.OutputStream
 
 private const val BUILT_IN = "built-in"
 private const val IMPORTED = "imported"
@@ -132,16 +133,22 @@ class BundleStore(
     ) {
         // Which side failed tells what to do about it.
         reading(name) { source() }.use { input ->
-            writing(name) { work.outputStream() }.use { output ->
-                val block = ByteArray(BLOCK)
-                while (true) {
-                    val count = reading(name) { input.read(block) }
-                    if (count < 0) break
-                    writing(name) { output.write(block, 0, count) }
-                }
-                writing(name) { output.flush() }
-            }
+            writing(name) { work.outputStream() }.use { output -> pump(name, input, output) }
         }
+    }
+
+    private fun pump(
+        name: String,
+        input: InputStream,
+        output: OutputStream,
+    ) {
+        val block = ByteArray(BLOCK)
+        while (true) {
+            val count = reading(name) { input.read(block) }
+            if (count < 0) break
+            writing(name) { output.write(block, 0, count) }
+        }
+        writing(name) { output.flush() }
     }
 }
 
@@ -189,5 +196,9 @@ private fun noSpace(
 /** A file's name of what another app calls its document. */
 internal fun safe(name: String): String {
     val plain = name.substringAfterLast("/").map { if (it.isLetterOrDigit() || it in "-_. ") it else '_' }
-    return plain.joinToString("").trim().trimStart('.').ifEmpty { "bundle.zip" }
+    return plain
+        .joinToString("")
+        .trim()
+        .trimStart('.')
+        .ifEmpty { "bundle.zip" }
 }

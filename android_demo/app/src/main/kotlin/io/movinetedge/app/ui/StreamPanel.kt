@@ -51,7 +51,7 @@ private class Bar(
         LayoutInflater.from(parent.context).inflate(R.layout.bar, parent, false).also(parent::addView)
     private val label = root.findViewById<TextView>(R.id.bar_label)
     private val share = root.findViewById<TextView>(R.id.bar_share)
-    private val bar = root.findViewById<ProgressBar>(R.id.bar)
+    private val gauge = root.findViewById<ProgressBar>(R.id.bar)
 
     fun show(score: Score?) {
         root.visibility = if (score == null) View.GONE else View.VISIBLE
@@ -64,7 +64,7 @@ private class Bar(
         }
         val spoken = root.resources.getString(R.string.bar_spoken, score.label, percent)
         if (root.contentDescription != spoken) root.contentDescription = spoken
-        bar.max = WHOLE
-        bar.progress = (score.probability * WHOLE).toInt()
+        gauge.max = WHOLE
+        gauge.progress = (score.probability * WHOLE).toInt()
     }
 }

@@ -35,7 +35,12 @@ class BundleStoreTest {
 
     private fun refused(work: () -> Unit): Fault = assertThrows(BadInput::class.java) { work() }.fault
 
-    private fun files() = own.walk().filter { it.isFile }.map { it.relativeTo(own).path }.toSet()
+    private fun files() =
+        own
+            .walk()
+            .filter { it.isFile }
+            .map { it.relativeTo(own).path }
+            .toSet()
 
     @Before
     fun folders() {
@@ -112,7 +117,8 @@ class BundleStoreTest {
         val full = File("/dev/full")
         org.junit.Assume.assumeTrue(full.exists())
         val target = own.resolve("imported").also { it.mkdirs() }.resolve("e.zip.unfinished")
-        java.nio.file.Files.createSymbolicLink(target.toPath(), full.toPath())
+        java.nio.file.Files
+            .createSymbolicLink(target.toPath(), full.toPath())
         assertEquals(Fault.NO_SPACE, refused { store().import("e.zip") { zip.inputStream() } })
         assertEquals(emptySet<String>(), files())
     }

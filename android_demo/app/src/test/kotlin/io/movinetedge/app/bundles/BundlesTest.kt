@@ -121,7 +121,11 @@ class BundlesTest {
         controller.configurationChange()
         controller.get().waitForAbout("arnet-custom")
         val saved = Bundle()
-        controller.pause().stop().saveInstanceState(saved).destroy()
+        controller
+            .pause()
+            .stop()
+            .saveInstanceState(saved)
+            .destroy()
         Robolectric.buildActivity(BundlesActivity::class.java).use { again ->
             again.setup(saved)
             again.get().waitForAbout("arnet-custom")

@@ -28,7 +28,11 @@ class CheckTest {
     private fun CheckActivity.rows(): List<List<String>> =
         findViewById<ViewGroup>(R.id.rows).let { rows ->
             (0 until rows.childCount).map { place ->
-                rows.getChildAt(place).all().filterIsInstance<TextView>().map { it.text.toString() }
+                rows
+                    .getChildAt(place)
+                    .all()
+                    .filterIsInstance<TextView>()
+                    .map { it.text.toString() }
             }
         }
 
@@ -71,7 +75,11 @@ class CheckTest {
         turned.waitForChecks()
         val rows = turned.rows()
         val saved = Bundle()
-        controller.pause().stop().saveInstanceState(saved).destroy()
+        controller
+            .pause()
+            .stop()
+            .saveInstanceState(saved)
+            .destroy()
         Robolectric.buildActivity(CheckActivity::class.java).use { again ->
             again.setup(saved)
             assertEquals(rows, again.get().rows())

@@ -16,6 +16,7 @@ class ImagesTest {
 
     private fun reds(rotation: Int): List<List<Int>> {
         val picture = pictureOf(frame(rotation), 100)
+
         fun red(
             x: Int,
             y: Int,

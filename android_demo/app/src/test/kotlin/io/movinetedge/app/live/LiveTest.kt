@@ -28,8 +28,8 @@ import io.movinetedge.app.press
 import io.movinetedge.app.text
 import io.movinetedge.app.texts
 import io.movinetedge.app.ui.Tab
-import io.movinetedge.app.wanted
 import io.movinetedge.app.waitUntil
+import io.movinetedge.app.wanted
 import io.movinetedge.check.readGolden
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
@@ -195,9 +195,18 @@ class LiveTest {
         assertTrue(screen.machine.front)
         assertEquals(1, held())
         val saved = Bundle()
-        controller.pause().stop().saveInstanceState(saved).destroy()
+        controller
+            .pause()
+            .stop()
+            .saveInstanceState(saved)
+            .destroy()
         Robolectric.buildActivity(LiveActivity::class.java).use { again ->
-            again.create(saved).start().restoreInstanceState(saved).resume().visible()
+            again
+                .create(saved)
+                .start()
+                .restoreInstanceState(saved)
+                .resume()
+                .visible()
             assertTrue(again.get().machine.front)
         }
     }

@@ -107,7 +107,10 @@ class StreamSessionTest {
     @Test
     fun `a model that decides tells what`() {
         val arnet = Bundle(Fixtures.bundle("arnet"))
-        val names = arnet.manifest.plan.choice!!.actions.map { it.name }
+        val names =
+            arnet.manifest.plan.choice!!
+                .actions
+                .map { it.name }
         val film = readGolden(arnet)
         session().use { session ->
             session.open(Fixtures.bundle("arnet"), Setting("onnxruntime", "none", 1))

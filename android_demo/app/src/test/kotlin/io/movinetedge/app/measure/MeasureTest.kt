@@ -43,6 +43,7 @@ class MeasureTest {
     private fun MeasureActivity.shared(): String {
         press(R.string.share)
         val chooser = shadowOf(this).nextStartedActivity
+
         @Suppress("DEPRECATION")
         val intent = chooser.getParcelableExtra<Intent>(Intent.EXTRA_INTENT)!!
         return intent.getStringExtra(Intent.EXTRA_TEXT)!!
@@ -80,7 +81,11 @@ class MeasureTest {
         waitUntil("it is measured") { turned.findViewById<View>(R.id.result).isThere }
         val shown = turned.text(R.id.result)
         val saved = Bundle()
-        controller.pause().stop().saveInstanceState(saved).destroy()
+        controller
+            .pause()
+            .stop()
+            .saveInstanceState(saved)
+            .destroy()
         Robolectric.buildActivity(MeasureActivity::class.java).use { again ->
             again.setup(saved)
             assertEquals(shown, again.get().text(R.id.result))

@@ -166,7 +166,10 @@ class LooksTest {
         name: String,
     ) {
         // Without a camera its view would be white.
-        screen.root.all().filterIsInstance<TextureView>().forEach { it.visibility = View.INVISIBLE }
+        screen.root
+            .all()
+            .filterIsInstance<TextureView>()
+            .forEach { it.visibility = View.INVISIBLE }
         waitUntil("it is laid out") { screen.root.isLaidOut && !screen.root.isLayoutRequested }
         val whole = screen.window.decorView
         val picture = Bitmap.createBitmap(whole.width, whole.height, Bitmap.Config.ARGB_8888)
@@ -221,7 +224,9 @@ class LooksTest {
     @Test
     fun `live, with answers`() =
         inEveryLook { look ->
-            org.robolectric.Shadows.shadowOf(app).grantPermissions(android.Manifest.permission.CAMERA)
+            org.robolectric.Shadows
+                .shadowOf(app)
+                .grantPermissions(android.Manifest.permission.CAMERA)
             shown(LiveActivity::class.java) { screen ->
                 screen.filmed()
                 screen.clearTrouble() // there is no camera

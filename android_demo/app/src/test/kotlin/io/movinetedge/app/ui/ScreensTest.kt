@@ -28,6 +28,7 @@ class ScreensTest(
 ) {
     private fun build(intent: Intent? = null): ActivityController<out Screen> {
         val target = tab.intent(RuntimeEnvironment.getApplication())
+
         @Suppress("UNCHECKED_CAST")
         val type = Class.forName(target.component!!.className) as Class<out Screen>
         return Robolectric.buildActivity(type, intent ?: target)
@@ -77,7 +78,12 @@ class ScreensTest(
             controller.pause().stop().saveInstanceState(saved)
         }
         build().use { controller ->
-            val screen = controller.create(saved).start().restoreInstanceState(saved).get()
+            val screen =
+                controller
+                    .create(saved)
+                    .start()
+                    .restoreInstanceState(saved)
+                    .get()
             assertEquals(Trouble.VIDEO_UNREADABLE, screen.trouble)
             controller.resume().visible()
             screen.isWhole()
@@ -94,7 +100,15 @@ class ScreensTest(
         }
         val kept = RuntimeEnvironment.getApplication().getSharedPreferences("settings", 0)
         kept.edit().putString("engine", "abacus").commit()
-        build().use { assertEquals("tflite", it.setup().get().app.setting.engine) }
+        build().use {
+            assertEquals(
+                "tflite",
+                it
+                    .setup()
+                    .get()
+                    .app.setting.engine,
+            )
+        }
     }
 
     @Test

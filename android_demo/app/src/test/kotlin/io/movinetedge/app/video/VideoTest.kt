@@ -114,7 +114,11 @@ class VideoTest {
         screen.press(R.string.way_choose_video)
         assertNotNull(shadowOf(screen).nextStartedActivityForResult)
         val saved = Bundle()
-        controller.pause().stop().saveInstanceState(saved).destroy()
+        controller
+            .pause()
+            .stop()
+            .saveInstanceState(saved)
+            .destroy()
         Robolectric.buildActivity(VideoActivity::class.java).use { again ->
             again.setup(saved)
             assertTrue("the file is remembered", again.get().findViewById<View>(R.id.play_again).isEnabled)
