@@ -50,7 +50,7 @@ test-browser: $(VENV)/.dev
 # One after the other, since they build in one place.
 # The Android app on the JVM with real engines; skipped where Maven or Debian's aapt are missing.
 test-android: $(VENV)/.dev
-	$(PYTEST) -n 0 -m android
+	$(PYTEST) -n 0 -m android $(TESTS)
 
 # The Android app, tested, shrunk and signed, with BUNDLE (a folder or .zip, or several) inside; see
 # docs/android.md for the tools that it needs and for signing with a key of your own.
