@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from movinet_edge import __version__
 from movinet_edge.bundle import SCORES, Bundle, Threshold
 from movinet_edge.errors import BadInput
 from movinet_edge.export.facts import graph_facts
@@ -20,6 +19,7 @@ from movinet_edge.export.verify_record import (
     Check,
     StreamParity,
     VerifyRecord,
+    concluded,
     first_bad_step,
     measure,
     shortcomings,
@@ -77,19 +77,8 @@ def verify_localizer(
             progress(f"{name} {target.precision}, properties")
             checks += _properties(bundle, target)
     checks += graph_checks
-    return VerifyRecord(
-        bundle=manifest.name,
-        form="+".join(dict.fromkeys(graph.form for graph in manifest.graphs)),
-        frames=max(graph.frames for graph in manifest.graphs),
-        holds=all(check.holds for check in checks),
-        checks=tuple(checks),
-        streams=tuple(parities),
-        facts=tuple(facts),
-        notes=tuple(notes),
-        thresholds=manifest.thresholds,
-        provenance=manifest.provenance,
-        versions={"movinet-edge": __version__} | engines,
-    )
+    frames = max(graph.frames for graph in manifest.graphs)
+    return concluded(manifest, frames, checks, parities, facts, notes, engines)
 
 
 def _reference(bundle: Bundle, notes: list[str]) -> Localizer | None:

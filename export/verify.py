@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from movinet_edge import __version__
 from movinet_edge.bundle import Bundle
 from movinet_edge.errors import BadInput
 from movinet_edge.export.decisions import Taken
@@ -30,7 +29,7 @@ from movinet_edge.export.reference import (
     reference_logits,
     reference_models,
 )
-from movinet_edge.export.verify_record import Check, StreamParity, VerifyRecord
+from movinet_edge.export.verify_record import Check, StreamParity, VerifyRecord, concluded
 from movinet_edge.pattern import moving_pattern
 from movinet_edge.runtime.choice import decided
 from movinet_edge.runtime.engines import backend_named, usable_backends
@@ -98,19 +97,8 @@ def verify_bundle(
     if manifest.plan.combine == "mean":
         turns = [f"{s.graph} (every {s.every} frames from {s.offset})" for s in manifest.plan.steps]
         notes.append(f"the answer is the mean of {' and '.join(turns)}")
-    return VerifyRecord(
-        bundle=manifest.name,
-        form="+".join(dict.fromkeys(graph.form for graph in manifest.graphs)),
-        frames=clip_frames(manifest),
-        holds=all(check.holds for check in checks),
-        checks=tuple(checks),
-        streams=tuple(parities),
-        facts=tuple(facts),
-        notes=tuple(notes),
-        thresholds=manifest.thresholds,
-        provenance=manifest.provenance,
-        versions={"movinet-edge": __version__} | engines,
-    )
+    frames = clip_frames(manifest)
+    return concluded(manifest, frames, checks, parities, facts, notes, engines)
 
 
 def _targets(bundle: Bundle, names: Sequence[str] | None) -> list[Target]:

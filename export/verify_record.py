@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from movinet_edge.bundle import FormatName, Precision, Provenance, Record, Threshold
+from movinet_edge import __version__
+from movinet_edge.bundle import FormatName, Manifest, Precision, Provenance, Record, Threshold
 
 # What an error that is not a number is recorded as: JSON knows neither NaN nor infinity.
 NOT_FINITE = float(np.finfo(np.float32).max)
@@ -147,6 +149,31 @@ class VerifyRecord(Record):
     def of_kind(self, kind: str) -> list[Check]:
         """The checks of one kind, in order."""
         return [check for check in self.checks if check.kind == kind]
+
+
+def concluded(
+    manifest: Manifest,
+    frames: int,
+    checks: Sequence[Check],
+    streams: Sequence[StreamParity],
+    facts: Sequence[GraphFacts],
+    notes: Sequence[str],
+    engines: Mapping[str, str],
+) -> VerifyRecord:
+    """What was found of a bundle, whatever it is for; `engines` are their versions."""
+    return VerifyRecord(
+        bundle=manifest.name,
+        form="+".join(dict.fromkeys(graph.form for graph in manifest.graphs)),
+        frames=frames,
+        holds=all(check.holds for check in checks),
+        checks=tuple(checks),
+        streams=tuple(streams),
+        facts=tuple(facts),
+        notes=tuple(notes),
+        thresholds=manifest.thresholds,
+        provenance=manifest.provenance,
+        versions={"movinet-edge": __version__, **engines},
+    )
 
 
 def measure(reference: np.ndarray, answers: np.ndarray, threshold: Threshold) -> Figures:

@@ -29,11 +29,12 @@ from movinet_edge.train.localization_data import (
     split_annotations,
 )
 from movinet_edge.train.localizing import LocalizationTrainer, localizer_start
-from movinet_edge.train.loop import Progress, TrainOptions
+from movinet_edge.train.loop import TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe
 from movinet_edge.train.run_folder import LAST, RunFolder, RunRecord
 from tests.commands import COMMAND, Command, Refused
+from tests.stopping import Stopped, stop_after
 from tests.untrimmed import LABELS, draw_set
 
 HERE = World(0, 1, torch.device("cpu"))
@@ -60,18 +61,6 @@ def begin(one: Recipe, data: Path, out: Path, **options: Any) -> LocalizationTra
     if not (out / "run.json").exists():
         folder.begin(RunRecord(recipe=one, data=str(data)))
     return trainer
-
-
-class Stopped(Exception):
-    pass
-
-
-def stop_after(step: int) -> Any:
-    def tell(now: Progress) -> None:
-        if now.step == step and not now.ends_epoch:
-            raise Stopped
-
-    return tell
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,13 @@ from movinet_edge.models.movinet_quant import attach
 from movinet_edge.models.movinet_table import published_arch
 from movinet_edge.models.registry import seeded_model
 from movinet_edge.pattern import moving_pattern
-from movinet_edge.train.loop import Progress, TrainOptions
+from movinet_edge.train.loop import TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe, read_recipe
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.trainer import Trainer
 from tests.commands import Refused
+from tests.stopping import Stopped, stop_after
 from tests.stretched import stretch
 
 SIDE = 32
@@ -78,18 +78,6 @@ def trainer(recipe: Recipe, videos: tuple[VideoSet, VideoSet], place: Path) -> T
     return Trainer(recipe, *videos, RunFolder(place), world, options)
 
 
-class Killed(Exception):
-    pass
-
-
-def stop_after(step: int) -> Callable[[Progress], None]:
-    def tell(now: Progress) -> None:
-        if now.step == step and not now.ends_epoch:
-            raise Killed
-
-    return tell
-
-
 @pytest.fixture(scope="module")
 def finished(
     init: Path, videos: tuple[VideoSet, VideoSet], tmp_path_factory: pytest.TempPathFactory
@@ -118,7 +106,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     finished: Path, init: Path, videos: tuple[VideoSet, VideoSet], tmp_path: Path
 ) -> None:
     first = trainer(recipe(init), videos, tmp_path)
-    with pytest.raises(Killed):
+    with pytest.raises(Stopped):
         first.run(stop_after(3))
     second = trainer(recipe(init), videos, tmp_path)
     second.resume()

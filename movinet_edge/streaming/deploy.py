@@ -76,8 +76,7 @@ class Feature:
     """What one graph hands to another: `frames` values of the stream `name`, batch 1.
 
     `shape` is of one value, channels first without batch. The newest that enters is `age` steps of
-    its producer old; it and those before it, oldest first, are inputs of their own. With a `window`
-    so many of the newest enter as the rows of one input, oldest first.
+    its producer old; it and those before it, oldest first, are inputs, or `window` rows of one.
     """
 
     name: str
