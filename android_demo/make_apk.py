@@ -183,13 +183,18 @@ def as_zips(bundles: Sequence[Path]) -> list[Path]:
         raise BadInput(f"bundles need names of their own, not {', '.join(names)}; rename one")
     for path in bundles:
         Bundle(path).check_all()
-    shutil.rmtree(BUNDLES, ignore_errors=True)
-    BUNDLES.mkdir(parents=True)
-    for name, path in zip(names, bundles, strict=True):
-        if path.is_dir():
-            pack(path, BUNDLES / name)
-        else:
-            shutil.copyfile(path, BUNDLES / name)
+    BUNDLES.parent.mkdir(parents=True, exist_ok=True)
+    # Beside what is there already, for a bundle may be that.
+    with tempfile.TemporaryDirectory(dir=BUNDLES.parent) as work:
+        made = Path(work) / BUNDLES.name
+        made.mkdir()
+        for name, path in zip(names, bundles, strict=True):
+            if path.is_dir():
+                pack(path, made / name)
+            else:
+                shutil.copyfile(path, made / name)
+        shutil.rmtree(BUNDLES, ignore_errors=True)
+        made.rename(BUNDLES)
     return [BUNDLES / name for name in names]
 
 

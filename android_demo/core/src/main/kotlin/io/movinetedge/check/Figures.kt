@@ -1,6 +1,7 @@
 package io.movinetedge.check
 
 import io.movinetedge.bundle.Threshold
+import java.util.Locale
 import kotlin.math.abs
 import kotlin.math.max
 import kotlin.math.sqrt
@@ -27,13 +28,20 @@ public data class Figures(
     public fun shortcomings(limits: Threshold): List<String> {
         if (!maxError.isFinite()) return listOf("the answers hold NaN or infinity")
         return listOfNotNull(
-            "error $maxError above ${limits.maxError}".takeIf { maxError > limits.maxError },
-            "cosine $minCosine below ${limits.minCosine}".takeIf { minCosine < limits.minCosine },
-            "top-1 agreement $top1Agreement below ${limits.minTop1Agreement}"
+            "error ${short(maxError)} above ${short(limits.maxError)}".takeIf { maxError > limits.maxError },
+            "cosine ${plain(minCosine)} below ${plain(limits.minCosine)}"
+                .takeIf { minCosine < limits.minCosine },
+            "top-1 agreement ${plain(top1Agreement)} below ${plain(limits.minTop1Agreement)}"
                 .takeIf { top1Agreement < limits.minTop1Agreement },
         )
     }
 }
+
+/** An error, in as many digits as mean something. */
+internal fun short(value: Double): String = "%.2e".format(Locale.ROOT, value)
+
+/** What is 1 at best: its distance from 1 matters. */
+private fun plain(value: Double): String = "%.6f".format(Locale.ROOT, value)
 
 /** Compare [answers] with the [reference], both logits [steps, classes] of at least one step. */
 public fun measure(

@@ -124,5 +124,5 @@ private fun wrongDecisions(
     val margin = scores[step][best] - scores[step][taken]
     val allowed = 2 * limits.maxError * deviation(scores)
     if (margin <= allowed) return emptyList()
-    return listOf("action $taken instead of $best at step $step, whose scores are $margin apart")
+    return listOf("action $taken instead of $best at step $step, whose scores are ${short(margin)} apart")
 }
