@@ -8,8 +8,8 @@ FIXTURES := android_demo/build/fixtures
 # Two files of tests at a time, one thread each: idle threads of one would slow down the other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-arm64 test-browser test-android android android-fixtures lint figures
-.PHONY: clean
+.PHONY: demo test test-all test-arm64 test-browser test-android lint figures clean
+.PHONY: android android-classes android-fixtures
 
 # torch comes first: nothing installed later may pull a second one.
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -56,20 +56,26 @@ test-android: $(VENV)/.dev
 # docs/android.md for the tools that it needs and for signing with a key of your own.
 BUNDLE ?= $(OUT)/android/motion-a0-stream.zip
 APK ?= $(OUT)/android/movinet-edge.apk
-android: $(BUNDLE) android-fixtures
+android:
+	$(MAKE) -j 2 $(BUNDLE) android-fixtures android-classes
 	$(BIN)/python -m android_demo.make_apk $(BUNDLE) --out $(APK) --fixtures $(FIXTURES)
 
+# Maven's downloads and the compiler need nothing of Python: they run while that is set up. What
+# goes wrong, the build proper says.
+android-classes:
+	cd android_demo && mvn -q -B -ntp test-compile >/dev/null 2>&1 || true
+
 # The default checkpoint in floats and in 8 bits, for the engine that the app always has.
-$(OUT)/android/motion-a0-stream.zip: $(VENV)/.base
+$(OUT)/android/motion-a0-stream.zip: $(VENV)/.dev
 	rm -rf $(OUT)/android/videos
 	mkdir -p $(OUT)/android
 	$(BIN)/python -m movinet_edge data make motion --out $(OUT)/android/videos --per-class 6 --seed 1
 	$(BIN)/python -m movinet_edge export motion-a0-stream --out $@ --format tflite \
 		--precision fp32 --precision int8 --calibrate $(OUT)/android/videos
 
-# What the core's tests read, kept for `mvn verify` in android_demo.
+# What the core's tests read, kept for `mvn verify` in android_demo; written by two processes.
 android-fixtures: $(VENV)/.dev
-	$(BIN)/python -m tests.android_fixtures $(FIXTURES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.android_fixtures $(FIXTURES)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from movinet_edge.benchmarks.arnet_bundles import compare, decisions, read_videos, save
+from movinet_edge.benchmarks.arnet_bundles import FRAMES, compare, decisions, read_videos, save
 from movinet_edge.benchmarks.motion import movinet_edge
 from movinet_edge.benchmarks.slowfast import ENGINES
 
@@ -75,11 +75,11 @@ def train(name: str, seed: str, data: Path, runs: Path) -> None:
 
 
 def evaluate(source: Path, data: Path, record: str, *words: str) -> None:
-    """Accuracy and cost on the test split, 16 frames of a video, unless that is known."""
+    """Accuracy and cost on FRAMES of every test video, unless they are known."""
     found = RESULTS / f"{record}.json"
     if found.exists() and found.stat().st_mtime > source.stat().st_mtime:
         return
-    where = ("--data", data, "--split", "test", "--protocol", "uniform")
+    where = ("--data", data, "--split", "test", "--protocol", "uniform", "--frames", str(FRAMES))
     movinet_edge("evaluate", source, *where, "--json", found, *words)
 
 

@@ -12,7 +12,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -101,37 +104,39 @@ BUNDLES: dict[str, Callable[[Path], object]] = {
 
 
 def main(folder: Path) -> None:
-    """Write what is missing in `folder`."""
-    written: list[Answers] = []
-    for name, make in BUNDLES.items():
-        target = folder / name
-        if not target.exists():
-            with new_folder(target) as work:
-                make(work / "bundle")
-                for answers in answers_of(name, Bundle(work / "bundle"), work):
-                    print(f"{answers.path}", flush=True)
-        written += [described(name, path) for path in sorted(target.glob("*.npz"))]
+    """Write what is missing in `folder`, two bundles at a time."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        for said in pool.map(write_bundle, repeat(folder), BUNDLES):
+            print(said, flush=True)
+    found = [path for name in BUNDLES for path in sorted((folder / name).glob("*.npz"))]
+    written = [described(path) for path in found]
     write_frames(folder / "frames")
     if SHARED.exists():
         write_clips(folder / "clips", SHARED)
     (folder / ANSWERS).write_text(json.dumps([asdict(a) for a in written], indent=1))
 
 
-def described(name: str, path: Path) -> Answers:
-    backend, precision = path.stem.split(" ")
+def write_bundle(folder: Path, name: str) -> str:
+    """A bundle and its answers, unless they are there; what was done."""
+    if (folder / name).exists():
+        return f"{name}: kept"
+    with new_folder(folder / name) as work:
+        BUNDLES[name](work / "bundle")
+        write_all_answers(Bundle(work / "bundle"), work)
+    return f"{name}: written"
+
+
+def described(path: Path) -> Answers:
+    name, (backend, precision) = path.parent.name, path.stem.split(" ")
     return Answers(name, backend, precision, f"{name}/{path.name}")
 
 
-def answers_of(name: str, bundle: Bundle, folder: Path) -> list[Answers]:
+def write_all_answers(bundle: Bundle, folder: Path) -> None:
     """Replay the golden stream on all engines, in every precision."""
     files = [file for graph in bundle.manifest.graphs for file in graph.files]
-    written = []
     for backend in (BACKENDS[engine] for engine in ENGINES):
         for precision in dict.fromkeys(f.precision for f in files if f.format == backend.format):
-            path = folder / f"{backend.name} {precision}.npz"
-            write_answers(path, bundle, backend, precision)
-            written.append(described(name, path))
-    return written
+            write_answers(folder / f"{backend.name} {precision}.npz", bundle, backend, precision)
 
 
 def write_answers(path: Path, bundle: Bundle, backend: Backend, precision: str) -> None:

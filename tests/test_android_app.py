@@ -126,3 +126,14 @@ def test_tools_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_two_bundles_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="need names of their own"):
         make_apk.as_zips([tmp_path / "a/x.zip", tmp_path / "b/x"])
+
+
+def test_a_bundle_may_lie_where_the_build_puts_its_own(
+    small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_apk, "BUNDLES", tmp_path / "bundles")
+    made = make_apk.as_zips([small_bundle])
+    content = made[0].read_bytes()
+    assert make_apk.as_zips(made) == made
+    assert made[0].read_bytes() == content
+    assert list(tmp_path.iterdir()) == [tmp_path / "bundles"]

@@ -121,7 +121,7 @@ private fun wrongDecisions(
     val scores = golden.scores ?: return emptyList()
     val taken = replayed.answers[step].action
     val best = requireNotNull(golden.actions)[step]
-    val margin = scores[step][best] - scores[step][taken]
+    val margin = (scores[step][best] - scores[step][taken]).toDouble()
     val allowed = 2 * limits.maxError * deviation(scores)
     if (margin <= allowed) return emptyList()
     return listOf("action $taken instead of $best at step $step, whose scores are ${short(margin)} apart")
