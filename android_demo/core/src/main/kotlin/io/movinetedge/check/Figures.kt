@@ -38,7 +38,7 @@ public data class Figures(
 }
 
 /** An error, in as many digits as mean something. */
-internal fun short(value: Double): String = "%.2e".format(Locale.ROOT, value)
+internal fun short(value: Double): String = "%.3g".format(Locale.ROOT, value)
 
 /** What is 1 at best: its distance from 1 matters. */
 private fun plain(value: Double): String = "%.6f".format(Locale.ROOT, value)
