@@ -43,27 +43,34 @@ class Cost(Record):
     engine_ms: float
 
 
-class BundleRuns(Record):
-    """One engine and precision on `videos` videos of `data`.
+class Saving(Record):
+    """One engine and precision on `videos` videos of `frames` frames in all.
 
-    `equal_decisions` and `equal_answers` are shares of frames and of videos at which it did the
-    same, and said the same in the end, as the PyTorch model did by itself. `ours` and `alone` are
-    what the bundle and the largest scale on all frames took.
+    `ours` and `alone` are what the bundle and the largest scale on all frames took.
     """
 
     model: str
     engine: str
     precision: str
-    data: str
     videos: int
     frames: int
-    top1: float
-    equal_decisions: float
-    equal_answers: float
     ours: Cost
     alone: Cost
     machine: Machine
     versions: dict[str, str]
+
+
+class BundleRuns(Saving):
+    """On the videos of `data`.
+
+    `equal_decisions` and `equal_answers` are shares of frames and of videos at which it did the
+    same, and said the same in the end, as the PyTorch model did by itself.
+    """
+
+    data: str
+    top1: float
+    equal_decisions: float
+    equal_answers: float
 
 
 def read_videos(data: Path, split: str, source: Path) -> Videos:
@@ -96,8 +103,8 @@ def decisions(source: Path, videos: Videos) -> list[tuple[list[str], int]]:
 class Timed:
     """A stream whose graphs are counted and timed."""
 
-    def __init__(self, bundle: Path, engine: str, precision: str):
-        self.stream = Stream(bundle, engine, precision=precision, threads=1)
+    def __init__(self, bundle: Path, engine: str, precision: str, sample: int | None = None):
+        self.stream = Stream(bundle, engine, precision=precision, threads=1, sample=sample)
         self.runs, self.seconds, self.engine_seconds = Counter[str](), 0.0, 0.0
         for name, runner in self.stream.graphs.items():
             runner.run = self._watched(name, runner.run)  # type: ignore[method-assign]
@@ -111,6 +118,12 @@ class Timed:
             self.runs[name] += 1
 
         return watched
+
+    def warm_up(self, frames: np.ndarray) -> None:
+        """What is done once is not timed."""
+        self.video(frames)
+        self.runs.clear()
+        self.seconds = self.engine_seconds = self.videos = 0
 
     def video(self, frames: np.ndarray) -> tuple[list[str | None], int]:
         """What it does with each frame, and its last answer."""
@@ -144,10 +157,8 @@ def compare(
 ) -> BundleRuns:
     """The bundle and the one of the largest scale, in turn, video by video."""
     ours, alone = (Timed(bundle, engine, precision) for bundle in bundles)
-    for timed in (ours, alone):  # what is done once is not timed
-        timed.video(videos[0][0])
-        timed.runs.clear()
-        timed.seconds = timed.engine_seconds = timed.videos = 0
+    for timed in (ours, alone):
+        timed.warm_up(videos[0][0])
     right, same, equal, frames_seen = 0, 0, 0, 0
     for (frames, label), (wanted, answer) in zip(videos, reference, strict=True):
         taken, found = ours.video(frames)
@@ -173,5 +184,5 @@ def compare(
     )
 
 
-def save(record: BundleRuns, path: Path) -> None:
+def save(record: Saving, path: Path) -> None:
     write_text(path, record.model_dump_json(indent=1) + "\n")

@@ -12,7 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from movinet_edge.benchmarks.arnet_figures import arnet_table, bundle_table, draw_costs
+from movinet_edge.benchmarks.arnet_figures import (
+    arnet_table,
+    bundle_table,
+    draw_costs,
+    saving_table,
+)
 from movinet_edge.benchmarks.arnet_figures import found as found_arnets
 from movinet_edge.benchmarks.arnet_motion import CHOSEN
 from movinet_edge.benchmarks.charts import chart
@@ -62,6 +67,7 @@ NATIVE = "<!-- native: begin -->", "<!-- native: end -->"
 CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
 ADAPTIVE = "<!-- adaptive: begin -->", "<!-- adaptive: end -->"
 BRANCHES = "<!-- branches: begin -->", "<!-- branches: end -->"
+SAVING = "<!-- saving: begin -->", "<!-- saving: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -201,6 +207,7 @@ def main() -> None:
     if found_arnets(CHOSEN):
         write_table(ADAPTIVE, arnet_table(), "docs/arnet.md")
         write_table(BRANCHES, bundle_table(), "docs/arnet.md")
+        write_table(SAVING, saving_table(), "docs/arnet.md")
         draw_costs(FIGURES / "arnet.svg")
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from movinet_edge.benchmarks import arnet_figures
-from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Cost, save
+from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Cost, Saving, save
 from movinet_edge.benchmarks.machine import describe_machine
 from movinet_edge.benchmarks.training_figures import motion_records
 
@@ -32,6 +32,8 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         **{"machine": describe_machine(None), "versions": {}, **costs},
     )
     save(run, tmp_path / "litert-int8-0.json")
+    shared = run.model_dump(include=set(Saving.model_fields))
+    save(Saving.model_validate(shared), tmp_path / "saving-litert.json")
     monkeypatch.setattr(arnet_figures, "RESULTS", tmp_path)
     return tmp_path
 
@@ -46,7 +48,13 @@ def test_the_table_has_seeds_and_costs() -> None:
 @pytest.mark.usefixtures("records")
 def test_the_table_of_bundles() -> None:
     (*_, row) = arnet_figures.bundle_table().splitlines()
-    assert row == "| LiteRT | int8 | 80.0 | 99.50% | 100.00% | 0.20 | 0.25 | 0.25 | 5.0 |"
+    assert row == "| LiteRT | int8 | 80.0 | 99.50% | 100.00% | 0.200 | 0.250 | 0.250 | 5.0 |"
+
+
+@pytest.mark.usefixtures("records")
+def test_the_table_of_published_scales() -> None:
+    (*_, row) = arnet_figures.saving_table().splitlines()
+    assert row == "| LiteRT | 0.200 | 0.250 | 0.250 | 5.0 |"
 
 
 def test_the_figure_shows_baselines_and_the_dial(records: Path) -> None:
