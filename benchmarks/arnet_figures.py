@@ -110,16 +110,15 @@ def saved(runs: Sequence[Saving]) -> str:
 
 
 def saving_table() -> str:
-    """Markdown: what an untrained model of the published scales saves, a row per engine."""
+    """Markdown: what untrained models of the published scales save, by the work they are left."""
     lines = [
-        "| engine | of always 224: multiply-adds | engine's time | whole time | ms per video |",
-        "|---|---|---|---|---|",
+        "| model | engine | of always 224: multiply-adds | engine's time | whole time | ms per video |",
+        "|---|---|---|---|---|---|",
     ]
-    for engine in ENGINES:
-        path = RESULTS / f"saving-{engine}.json"
-        if path.exists():
-            run = Saving.model_validate_json(path.read_text("utf-8"))
-            lines.append(f"| {NAMES[engine]} | {saved([run])} |")
+    paths = RESULTS.glob("saving-*.json")
+    runs = [Saving.model_validate_json(path.read_text("utf-8")) for path in paths]
+    for run in sorted(runs, key=lambda run: (run.model, run.engine, run.ours.mmacs)):
+        lines.append(f"| `{run.model}` | {NAMES[run.engine]} | {saved([run])} |")
     return "\n".join(lines)
 
 

@@ -1,34 +1,40 @@
-"""What branches save at 224 pixels, all actions taken: an untrained AR-Net that draws its actions.
+"""What branches save at 224 pixels: an untrained AR-Net that draws its actions, dial by dial.
 
-``python -m movinet_edge.benchmarks.arnet_saving`` runs `MODEL`'s bundle and that of its largest
-scale alone in turn on generated videos, one thread, and writes a record per engine to
-``benchmarks/results/arnet/``. Times do not depend on weights.
+``python -m movinet_edge.benchmarks.arnet_saving`` runs each of `VIDEOS`' bundles and that of its
+largest scale alone in turn on generated videos, one thread, and writes a record per engine and
+setting to ``benchmarks/results/arnet/``. Times do not depend on weights.
 """
 
 from __future__ import annotations
 
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from movinet_edge.benchmarks.arnet_bundles import FRAMES, Saving, Timed, save
-from movinet_edge.benchmarks.arnet_motion import RESULTS
+from movinet_edge.benchmarks.arnet_motion import RESULTS, dearest
 from movinet_edge.benchmarks.machine import describe_machine, tool_versions
 from movinet_edge.benchmarks.slowfast import ENGINES
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.export.exporter import export
 from movinet_edge.export.graph_files import ExportOptions
+from movinet_edge.models.arnet_table import ArNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
 from movinet_edge.pattern import moving_pattern
 
-MODEL = "arnet-mobile"
-ALONE = f"{MODEL}-scale-224"
-VIDEOS = 24
+VIDEOS = {"arnet-resnet": 8, "arnet-mobile": 24}
 SEED = 0  # of the actions
+# Settings of the dial, in units of what the dearest action costs: from dear to cheap.
+SETTINGS = (-4.0, -3.0, -2.0, -1.0)
 
 
-def measure(bundles: tuple[Path, Path], engine: str, side: int, videos: int) -> Saving:
+def measure(
+    bundles: tuple[Path, Path], engine: str, setting: float, side: int, videos: int
+) -> Saving:
     """The bundle and the one of the largest scale, in turn, video by video."""
-    ours, alone = Timed(bundles[0], engine, "fp32", SEED), Timed(bundles[1], engine, "fp32")
+    bias = setting / dearest(bundles[0])
+    ours = Timed(bundles[0], engine, "fp32", bias, SEED)
+    alone = Timed(bundles[1], engine, "fp32")
     clips = [moving_pattern(FRAMES, side, side, seed) for seed in range(videos)]
     for timed in (ours, alone):
         timed.warm_up(clips[0])
@@ -48,18 +54,25 @@ def measure(bundles: tuple[Path, Path], engine: str, side: int, videos: int) -> 
     )
 
 
-def main() -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
+def run(model: str, videos: int) -> None:
+    """Export, measure and write the records of one model."""
+    whole = MODELS[model]
+    assert isinstance(whole, ArNetArch)
     with tempfile.TemporaryDirectory() as folder:
         bundles = Path(folder) / "ours", Path(folder) / "alone"
-        for name, bundle in zip((MODEL, ALONE), bundles, strict=True):
-            arch = MODELS[name]
+        for arch, bundle in zip((whole, whole.alone(0)), bundles, strict=True):
             made = Checkpoint(seeded_model(arch), default_preprocessing(arch))
             export(made, bundle, ExportOptions(verify=False))
-        for engine in ENGINES:
-            record = measure(bundles, engine, MODELS[MODEL].resolution, VIDEOS)
-            print(engine, record.ours, record.alone)
-            save(record, RESULTS / f"saving-{engine}.json")
+        for engine, setting in product(ENGINES, SETTINGS):
+            record = measure(bundles, engine, setting, whole.resolution, videos)
+            print(model, engine, setting, record.ours, record.alone, flush=True)
+            save(record, RESULTS / f"saving-{model}-{engine}-{setting:g}.json")
+
+
+def main() -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for model, videos in VIDEOS.items():
+        run(model, videos)
 
 
 if __name__ == "__main__":

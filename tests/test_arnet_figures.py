@@ -33,7 +33,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     save(run, tmp_path / "litert-int8-0.json")
     shared = run.model_dump(include=set(Saving.model_fields))
-    save(Saving.model_validate(shared), tmp_path / "saving-litert.json")
+    save(Saving.model_validate(shared), tmp_path / "saving-m-litert--1.json")
     monkeypatch.setattr(arnet_figures, "RESULTS", tmp_path)
     return tmp_path
 
@@ -54,7 +54,7 @@ def test_the_table_of_bundles() -> None:
 @pytest.mark.usefixtures("records")
 def test_the_table_of_published_scales() -> None:
     (*_, row) = arnet_figures.saving_table().splitlines()
-    assert row == "| LiteRT | 0.200 | 0.250 | 0.250 | 5.0 |"
+    assert row == "| `m` | LiteRT | 0.200 | 0.250 | 0.250 | 5.0 |"
 
 
 def test_the_figure_shows_baselines_and_the_dial(records: Path) -> None:
