@@ -112,7 +112,8 @@ def saved(runs: Sequence[Saving]) -> str:
 def saving_table() -> str:
     """Markdown: what untrained models of the published scales save, by the work they are left."""
     lines = [
-        "| model | engine | of always 224: multiply-adds | engine's time | whole time | ms per video |",
+        "| model | engine | of always 224: multiply-adds | engine's time | whole time "
+        "| ms per video |",
         "|---|---|---|---|---|---|",
     ]
     paths = RESULTS.glob("saving-*.json")
