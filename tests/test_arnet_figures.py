@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from movinet_edge.benchmarks import arnet_figures
+from movinet_edge.benchmarks import arnet_figures, arnet_motion
 from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Cost, Saving, save
 from movinet_edge.benchmarks.machine import describe_machine
+from movinet_edge.benchmarks.slowfast import ENGINES
 from movinet_edge.benchmarks.training_figures import motion_records
 
 
@@ -63,3 +64,36 @@ def test_the_figure_shows_baselines_and_the_dial(records: Path) -> None:
     drawn = target.read_text()
     assert "AR-Net on the adaptive" not in drawn  # text is drawn as paths
     assert drawn.count("<use") > 3
+
+
+def test_the_committed_evaluations_keep_what_is_promised() -> None:
+    """Means of three seeds; see docs/arnet.md."""
+    names = ("arnet-dearer", "arnet-cheaper", "multi-scale", "random", arnet_motion.ALONE)
+    runs = {name: arnet_figures.found(name) for name in names}
+    assert {len(records) for records in runs.values()} == {3}
+    top1 = {name: arnet_figures.top1(records) for name, records in runs.items()}
+    cost = {name: arnet_figures.cost(records) for name, records in runs.items()}
+    assert top1["arnet-dearer"] >= top1["multi-scale"] - 1
+    assert cost["arnet-dearer"] <= 0.4 * cost["multi-scale"]
+    assert top1["arnet-dearer"] > top1[arnet_motion.ALONE]
+    assert cost["arnet-dearer"] <= 0.5 * cost[arnet_motion.ALONE]
+    assert top1["arnet-cheaper"] >= top1["random"] + 10
+    assert cost["arnet-cheaper"] <= cost["random"]
+    for record in arnet_figures.found(arnet_motion.CHOSEN):
+        assert record.usage is not None
+        assert arnet_figures.entropy(record.usage) > 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_committed_bundles_do_as_pytorch_does(engine: str) -> None:
+    for seed in "012":
+        floats, integers = (
+            BundleRuns.model_validate_json(
+                (arnet_figures.RESULTS / f"{engine}-{precision}-{seed}.json").read_text("utf-8")
+            )
+            for precision in ("fp32", "int8")
+        )
+        assert floats.equal_decisions >= 0.999
+        assert floats.equal_answers >= 0.999
+        assert integers.top1 >= floats.top1 - 0.01
+        assert integers.ours.mmacs <= 1.05 * floats.ours.mmacs

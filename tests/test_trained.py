@@ -1,4 +1,4 @@
-"""The checkpoint that comes with the project is small, and right for the right reason."""
+"""The checkpoints that come with the project are small, and right for the right reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from movinet_edge.train.evaluate import EvalOptions, evaluate_model
 from movinet_edge.train.protocols import EvalProtocol
 
 NAME = "motion-a0-stream"
-LIMIT = 4_000_000  # bytes
+ADAPTIVE = "motion-arnet"
+LIMITS = {NAME: 4_000_000, ADAPTIVE: 6_000_000}  # bytes
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,10 @@ def top1(
     return evaluate_model(trained.model, contract, videos, protocol, options=options).top1
 
 
-def test_it_is_small_and_has_a_card_and_a_log(trained: Checkpoint) -> None:
-    path = trained_checkpoints()[NAME]
-    assert path.stat().st_size <= LIMIT
+@pytest.mark.parametrize("name", trained_checkpoints())
+def test_it_is_small_and_has_a_card_and_a_log(name: str) -> None:
+    path, trained = trained_checkpoints()[name], read_checkpoint(Path(name))
+    assert path.stat().st_size <= LIMITS[name]
     assert path.with_suffix(".md").is_file()
     assert path.with_suffix(".csv").is_file()
     assert trained.labels is not None
@@ -55,6 +57,17 @@ def test_it_knows_unseen_videos(trained: Checkpoint, unseen: VideoSet) -> None:
 def test_it_needs_the_order_of_frames(trained: Checkpoint, unseen: VideoSet) -> None:
     assert top1(trained, unseen, EvalProtocol("stream"), shuffle=True) <= 0.4
     assert top1(trained, unseen, EvalProtocol("clip", 1)) <= 0.25
+
+
+def test_the_adaptive_one_knows_unseen_videos_and_looks_seldom(tmp_path: Path) -> None:
+    make_motion(MotionConfig(per_class=4, seed=11, variant="adaptive"), tmp_path / "motion")
+    trained = read_checkpoint(Path(ADAPTIVE))
+    protocol, options = EvalProtocol("uniform", 16), EvalOptions(memory=False)
+    videos = read_video_set(tmp_path / "motion")
+    found = evaluate_model(trained.model, trained.preprocessing, videos, protocol, options=options)
+    assert found.top1 >= 0.65
+    assert found.usage is not None
+    assert 0 < found.usage["resnet-mini@80"] < 0.5
 
 
 def test_the_committed_evaluations_keep_what_the_card_says() -> None:
