@@ -26,6 +26,11 @@ $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install -q -c constraints.txt -e '.[train,tf,dev]'
 	touch $@
 
+# What the app's fixtures need: they share the tests' conftest, and none of their other tools.
+$(VENV)/.pytest: $(VENV)/.base
+	$(PIP) install -q -c constraints.txt pytest
+	touch $@
+
 # Export, verify, measure, classify; prints where bundle and report lie.
 demo: $(VENV)/.base
 	$(BIN)/python -m movinet_edge.cli.demo $(OUT)
@@ -66,7 +71,7 @@ android-classes:
 	cd android_demo && mvn -q -B -ntp test-compile >/dev/null 2>&1 || true
 
 # The default checkpoint in floats and in 8 bits, for the engine that the app always has.
-$(OUT)/android/motion-a0-stream.zip: $(VENV)/.dev
+$(OUT)/android/motion-a0-stream.zip: $(VENV)/.base
 	rm -rf $(OUT)/android/videos
 	mkdir -p $(OUT)/android
 	$(BIN)/python -m movinet_edge data make motion --out $(OUT)/android/videos --per-class 6 --seed 1
@@ -74,7 +79,7 @@ $(OUT)/android/motion-a0-stream.zip: $(VENV)/.dev
 		--precision fp32 --precision int8 --calibrate $(OUT)/android/videos
 
 # What the core's tests read, kept for `mvn verify` in android_demo; written by two processes.
-android-fixtures: $(VENV)/.dev
+android-fixtures: $(VENV)/.pytest
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.android_fixtures $(FIXTURES)
 
 lint: $(VENV)/.dev
