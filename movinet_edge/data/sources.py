@@ -1,4 +1,7 @@
-"""What folders of classes and list files name, and what is wrong with it."""
+"""What folders of classes and list files name, and what is wrong with it.
+
+One short reader for each layout that is in use, in one file, for they share all their helpers.
+"""
 
 from __future__ import annotations
 
