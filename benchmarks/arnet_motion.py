@@ -30,6 +30,11 @@ ALONE = SCALES[0]  # the paper's UNIFORM
 # its training loss ends above this, it is trained half as long again.
 PLATEAU, MORE = 1.3, f"{ALONE}-more"
 CHOSEN = "arnet"
+# What all networks of stage 1 take part in, and the model's suffix.
+TOGETHER: dict[str, str | None] = {
+    CHOSEN: None,
+    **{name: name for name in ("multi-scale", "random")},
+}
 # Settings of the dial, in units of what the dearest action costs.
 BIASES = (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 # Those that all seeds are evaluated at: as good as Multi-Scale, and no dearer than RANDOM.
@@ -52,14 +57,24 @@ class Stage:
     words: tuple[str, ...] = ()
 
 
+def joint(name: str) -> str:
+    """The run of stage 2 that leads to a model of `TOGETHER`."""
+    return f"{name}-joint"
+
+
 STAGES: dict[str, Stage] = {
     "lite": Stage("motion-arnet-lite"),
     **{name: Stage("motion-arnet-scale", name) for name in SCALES},
     MORE: Stage("motion-arnet-scale", start=ALONE, words=("--set", "epochs=5")),
-    "joint": Stage("motion-arnet", parts=True),
-    CHOSEN: Stage("motion-arnet-finetune", start="joint"),
-    "multi-scale": Stage("motion-arnet-together", "multi-scale", parts=True),
-    "random": Stage("motion-arnet-together", "random", parts=True),
+    # The baselines with the same parts are trained as long, in the same stages.
+    **{
+        joint(name): Stage("motion-arnet", baseline, parts=True)
+        for name, baseline in TOGETHER.items()
+    },
+    **{
+        name: Stage("motion-arnet-finetune", baseline, start=joint(name))
+        for name, baseline in TOGETHER.items()
+    },
 }
 
 
@@ -165,7 +180,7 @@ def main() -> None:
     for seed in seeds:
         for name in STAGES:
             train(name, seed, data, runs)
-        for name in sorted(STAGES.keys() - {"joint", MORE}):
+        for name in sorted(STAGES.keys() - {MORE, *map(joint, TOGETHER)}):
             evaluate(checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
         turned(seed, data, runs)
     dial(seeds[0], data, runs)
