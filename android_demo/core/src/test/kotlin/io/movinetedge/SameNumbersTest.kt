@@ -60,7 +60,9 @@ class SameNumbersTest {
     }
 
     companion object {
-        private fun isTooNew(python: PythonAnswers) = python.backend == "litert" && python.precision == "int8"
+        // Without its dense layers in 8 bits, as `int8-dense`, the same model is not.
+        private fun isTooNew(python: PythonAnswers) =
+            python.backend == "litert" && python.precision == "int8" && python.name == "int8"
 
         @JvmStatic
         fun answers() = Fixtures.answers.filterNot(::isTooNew)
