@@ -96,10 +96,17 @@ class BenchmarkActivityTest {
     @Test
     fun `made anew it begins anew, and leaves one record`() {
         val controller = opened("engine" to "ort", "mode" to "sustained", "minutes" to "0.1")
-        waitUntil("it is timing") { progress() == "timing" }
+        waitUntil("it has begun") { progress() != null }
         val first = controller.get()
         controller.recreate()
         assertNotSame(first, controller.get())
+        var hasWaited = false
+        waitUntil("the first one has given up") {
+            val workers = workers()
+            hasWaited = hasWaited || workers.any { it.state == Thread.State.WAITING }
+            workers.size == 1
+        }
+        assertTrue("both wrote the same files", hasWaited)
         val record = reportOf(there("record.json").readText())
         assertTrue(record.measurements.single().sustained!!.seconds >= 6)
         waitUntil("it ends") { controller.get().isFinishing }
@@ -117,13 +124,16 @@ class BenchmarkActivityTest {
     private fun Activity.shown() =
         (findViewById<ViewGroup>(android.R.id.content).getChildAt(0) as TextView).text.toString()
 
+    private fun workers() =
+        Thread.getAllStackTraces().keys.filter { it.name == "benchmark" && it.isAlive }
+
     private fun progress() = records.resolve("record.json.progress").takeIf { it.exists() }?.readText()
 
     @Test
     fun `it stops when the screen is left`() {
         val controller = opened("engine" to "ort", "mode" to "sustained", "minutes" to "60")
         waitUntil("it is timing") { progress() == "timing" }
-        val worker = Thread.getAllStackTraces().keys.single { it.name == "benchmark" && it.isAlive }
+        val worker = workers().single()
         controller.pause().stop().destroy()
         worker.join(60_000)
         assertTrue("it still runs", !worker.isAlive)
