@@ -108,7 +108,12 @@ class BenchmarkActivityTest {
         }
         assertTrue("both wrote the same files", hasWaited)
         val record = reportOf(there("record.json").readText())
-        assertTrue(record.measurements.single().sustained!!.seconds >= 6)
+        assertTrue(
+            record.measurements
+                .single()
+                .sustained!!
+                .seconds >= 6,
+        )
         waitUntil("it ends") { controller.get().isFinishing }
         assertTrue("the first one ended it", !first.isFinishing)
         assertEquals(listOf("record.json", "record.json.progress"), records.list()!!.sorted())
@@ -124,8 +129,7 @@ class BenchmarkActivityTest {
     private fun Activity.shown() =
         (findViewById<ViewGroup>(android.R.id.content).getChildAt(0) as TextView).text.toString()
 
-    private fun workers() =
-        Thread.getAllStackTraces().keys.filter { it.name == "benchmark" && it.isAlive }
+    private fun workers() = Thread.getAllStackTraces().keys.filter { it.name == "benchmark" && it.isAlive }
 
     private fun progress() = records.resolve("record.json.progress").takeIf { it.exists() }?.readText()
 

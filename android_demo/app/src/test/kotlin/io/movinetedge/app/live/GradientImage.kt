@@ -3,9 +3,9 @@ package io.movinetedge.app.live
 import android.graphics.ImageFormat
 import android.graphics.Rect
 import android.media.Image
-import io.movinetedge.preprocess.Plane as FramePlane
 import io.movinetedge.preprocess.YuvFrame
 import java.nio.ByteBuffer
+import io.movinetedge.preprocess.Plane as FramePlane
 
 private const val JUNK = 77 // what lies between the values
 
