@@ -154,8 +154,11 @@ def main(folder: Path) -> None:
         if clips is not None:
             clips.result()
     found = [path for name in BUNDLES for path in sorted((folder / name).glob("*.npz"))]
-    written = [described(path) for path in found]
-    (folder / ANSWERS).write_text(json.dumps([asdict(a) for a in written], indent=1))
+    text = json.dumps([asdict(described(path)) for path in found], indent=1)
+    answers = folder / ANSWERS
+    # What is kept keeps its time, by which tests see whether they have run on it.
+    if not answers.is_file() or answers.read_text() != text:
+        answers.write_text(text)
 
 
 def write_bundle(folder: Path, name: str) -> str:
