@@ -26,7 +26,8 @@ class Case:
     """A frame of `height` x `width`, to be turned clockwise by `rotation` degrees.
 
     `pixel_stride` 2: both chroma planes lie in one another, as in NV12 and NV21 (`swapped`).
-    `padding`: bytes at the end of each row. `side`: the model's frame, or `shape` of it.
+    `padding`: bytes at the end of each row. `shape`: the model's frame. `beyond`: values of limited
+    range that it does not know, as sharpened pictures have them.
     """
 
     height: int
@@ -44,6 +45,7 @@ class Case:
     dtype: str = "float32"
     rescale: str | None = None
     smaller: tuple[int, int] | None = None
+    beyond: bool = False
 
 
 PLAIN = Case(48, 64)
@@ -75,13 +77,21 @@ CASES = (
         for rule in ("nearest", "bilinear", "area")
         for dtype in ("float32", "uint8")
     ),
+    *(
+        Case(height, width, rotation, False, matrix, pixel_stride=2, padding=5, beyond=beyond)
+        for height, width, rotation in ((33, 47, 0), (31, 33, 90), (64, 41, 180), (47, 30, 270))
+        for matrix in WEIGHTS
+        for beyond in (False, True)
+    ),
+    replace(PLAIN, full=False, swapped=True, pixel_stride=2, padding=9, height=45, width=35),
+    replace(PLAIN, full=False, beyond=True, dtype="uint8"),
 )
 
 
 def planes(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Random Y [H, W], U and V [H/2, W/2] in the range that is allowed, uint8."""
+    """Random Y [H, W], U and V [H/2, W/2] in the range that is meant, uint8."""
     rng = np.random.default_rng(seed)
-    low, luma, chroma = (0, 256, 256) if case.full else (16, 236, 241)
+    low, luma, chroma = (0, 256, 256) if case.full or case.beyond else (16, 236, 241)
     half = -(-case.height // 2), -(-case.width // 2)
     y = rng.integers(low, luma, (case.height, case.width), np.uint8)
     u, v = (rng.integers(low, chroma, half, np.uint8) for _ in "uv")

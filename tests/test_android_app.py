@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from movinet_edge.errors import BadInput
 ROOT = Path(__file__).parents[1]
 PROJECT = ROOT / "android_demo"
 VARIABLES = ("KEYSTORE", "KEYSTORE_PASSWORD", "KEY_ALIAS", "KEY_PASSWORD")
+OLDEST = "8.0.0_r4-robolectric-r1"  # API 26, the manifest's minSdkVersion
+MISSING = re.compile(r"Missing (.*?) \(referenced from: (.*)\)$", re.MULTILINE)
 needs_tools = pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in make_apk.TOOLS),
     reason="Maven or Debian's tools for Android are not installed",
@@ -82,6 +85,49 @@ def test_what_is_inside(app: Built, small_bundle: Path) -> None:
     ):
         assert words in app.said
     assert app.said.splitlines()[-1].startswith(f"{app.apk}: ")
+
+
+def jar(coordinate: str, folder: Path) -> Path:
+    """A jar of Maven's repositories."""
+    words = ("-B", "-ntp", "-q", "-N", "dependency:copy", f"-Dartifact={coordinate}")
+    make_apk.run("mvn", *words, f"-DoutputDirectory={folder}")
+    _, name, version = coordinate.split(":")
+    return folder / f"{name}-{version}.jar"
+
+
+# What is called where `SDK_INT` says that it is there, and the only place that may.
+GUARDED = "io.movinetedge.app.live.Thermal"
+NEWER = {
+    "class android.os.PowerManager$OnThermalStatusChangedListener",
+    "int android.os.PowerManager.getCurrentThermalStatus()",
+    *(
+        f"void android.os.PowerManager.{what}ThermalStatusListener"
+        "(android.os.PowerManager$OnThermalStatusChangedListener)"
+        for what in ("add", "remove")
+    ),
+}
+
+
+@needs_tools
+@pytest.mark.android
+@pytest.mark.timeout(1800)
+def test_the_oldest_android_has_what_it_calls(app: Built, tmp_path: Path) -> None:
+    """Of Android 8's framework (100 MB); Java's library is the JDK's."""
+    framework = jar(f"org.robolectric:android-all:{OLDEST}", tmp_path)
+    version = re.search(r"<r8.version>(.*)</r8.version>", (PROJECT / "pom.xml").read_text())
+    assert version is not None
+    r8 = jar(f"com.android.tools:r8:{version[1]}", tmp_path)
+    java = shutil.which("java")
+    assert java is not None
+    with zipfile.ZipFile(app.apk) as apk:
+        apk.extract("classes.dex", tmp_path)
+    words = [java, "-cp", r8, "com.android.tools.r8.tracereferences.TraceReferences", "--check"]
+    words += ["--lib", framework, "--lib", Path(java).resolve().parents[1]]
+    words += ["--source", tmp_path / "classes.dex"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    found = MISSING.findall(done.stdout + done.stderr)
+    assert {what.removeprefix("method ") for what, _ in found} == NEWER, done.stderr[:4000]
+    assert all(f" {GUARDED}$" in f" {by}" for _, by in found), found
 
 
 @needs_tools

@@ -13,6 +13,8 @@ import org.junit.jupiter.api.io.TempDir
 import org.junit.jupiter.params.ParameterizedTest
 import org.junit.jupiter.params.provider.CsvSource
 import java.io.File
+import java.nio.file.Files
+import java.nio.file.Path
 
 /** Words in, files out. */
 class DrivenBenchmarkTest {
@@ -86,5 +88,32 @@ class DrivenBenchmarkTest {
         assertTrue("computes wrong numbers" in sentence, sentence)
         assertTrue(records.resolve("record.json.failed").exists())
         assertTrue(!records.resolve("record.json").exists())
+    }
+
+    /** What is written there finds no room. */
+    private fun withoutRoom(name: String) {
+        records.mkdirs()
+        Files.createSymbolicLink(records.resolve(name).toPath(), Path.of("/dev/full"))
+    }
+
+    @Test
+    fun `no room for the record is one sentence`() {
+        val sentence =
+            drivenBenchmark(folder).run(withBundle("steps" to "3")) {
+                // what comes after this is the record
+                if (it == "timing") withoutRoom("record.json.unfinished")
+            }
+        assertTrue("there is no way to write to $records; free some space" in sentence.orEmpty(), sentence)
+        assertEquals(setOf("record.json.refused"), records.list().orEmpty().toSet())
+        assertEquals(sentence, records.resolve("record.json.refused").readText())
+    }
+
+    @Test
+    fun `what goes wrong is told even where nothing can be written`() {
+        records.writeText("in the way")
+        val sentence = drivenBenchmark(folder).run(withBundle("engine" to "torch")).orEmpty()
+        assertTrue("this app has no engine torch" in sentence, sentence)
+        val other = drivenBenchmark(folder).run(withBundle()).orEmpty()
+        assertTrue("there is no way to write to" in other, other)
     }
 }

@@ -132,6 +132,7 @@ class PreprocessTest {
         @SerialName("dtype") val type: DType,
         val rescale: Rescale?,
         val smaller: List<Int>?,
+        val beyond: Boolean,
     ) {
         val contract: Preprocessing
             get() {

@@ -9,10 +9,12 @@ import io.movinetedge.engine.TfliteEngines
 import java.io.File
 import java.lang.management.ManagementFactory
 
+private val TOOLS = mapOf("android-demo" to "0.1.0", "java" to System.getProperty("java.version"))
+
 /** The app's benchmark as it is driven over adb, on this computer, with its files in [folder]. */
 fun drivenBenchmark(folder: File): DrivenBenchmark {
     val system = ManagementFactory.getOperatingSystemMXBean() as OperatingSystemMXBean
-    val benchmark = Benchmark(LinuxHost({ system.processCpuTime }), mapOf("android-demo" to "0.1.0"))
+    val benchmark = Benchmark(LinuxHost({ system.processCpuTime }), TOOLS)
     return DrivenBenchmark(folder, listOf(TfliteEngines(), OrtEngines), benchmark) {
         throw BadInput("nothing is built in here; name a bundle")
     }

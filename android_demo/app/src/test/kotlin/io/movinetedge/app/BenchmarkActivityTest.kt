@@ -1,9 +1,13 @@
 package io.movinetedge.app
 
+import android.app.Activity
 import android.content.Intent
+import android.view.ViewGroup
 import android.widget.TextView
 import io.movinetedge.bench.reportOf
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotSame
+import org.junit.Assert.assertSame
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -73,19 +77,67 @@ class BenchmarkActivityTest {
         val screen = opened("delegate" to "gpu").get()
         val sentence = there("record.json.refused").readText()
         assertTrue(sentence, "no such chip" in sentence)
-        val view = screen.findViewById<android.view.ViewGroup>(android.R.id.content).getChildAt(0)
-        waitUntil("it is shown") { (view as TextView).text.toString() == sentence }
+        waitUntil("it is shown") { screen.shown() == sentence }
         assertTrue(!records.resolve("record.json").exists())
     }
 
     @Test
+    fun `it goes on while the phone turns`() {
+        opened("engine" to "ort", "steps" to 3).use { controller ->
+            val screen = controller.get()
+            RuntimeEnvironment.setQualifiers("+land")
+            controller.configurationChange()
+            assertSame(screen, controller.get())
+            there("record.json")
+            assertEquals(listOf("record.json", "record.json.progress"), records.list()!!.sorted())
+        }
+    }
+
+    @Test
+    fun `made anew it begins anew, and leaves one record`() {
+        val controller = opened("engine" to "ort", "mode" to "sustained", "minutes" to "0.1")
+        waitUntil("it has begun") { progress() != null }
+        val first = controller.get()
+        controller.recreate()
+        assertNotSame(first, controller.get())
+        var hasWaited = false
+        waitUntil("the first one has given up") {
+            val workers = workers()
+            hasWaited = hasWaited || workers.any { it.state == Thread.State.WAITING }
+            workers.size == 1
+        }
+        assertTrue("both wrote the same files", hasWaited)
+        val record = reportOf(there("record.json").readText())
+        assertTrue(
+            record.measurements
+                .single()
+                .sustained!!
+                .seconds >= 6,
+        )
+        waitUntil("it ends") { controller.get().isFinishing }
+        assertTrue("the first one ended it", !first.isFinishing)
+        assertEquals(listOf("record.json", "record.json.progress"), records.list()!!.sorted())
+    }
+
+    @Test
+    fun `a full disk is said on the screen`() {
+        records.writeText("in the way")
+        val screen = opened("engine" to "ort").get()
+        waitUntil("it is shown") { "free some space" in screen.shown() }
+    }
+
+    private fun Activity.shown() =
+        (findViewById<ViewGroup>(android.R.id.content).getChildAt(0) as TextView).text.toString()
+
+    private fun workers() = Thread.getAllStackTraces().keys.filter { it.name == "benchmark" && it.isAlive }
+
+    private fun progress() = records.resolve("record.json.progress").takeIf { it.exists() }?.readText()
+
+    @Test
     fun `it stops when the screen is left`() {
         val controller = opened("engine" to "ort", "mode" to "sustained", "minutes" to "60")
-        waitUntil("it is timing") {
-            val progress = records.resolve("record.json.progress")
-            progress.exists() && progress.readText() == "timing"
-        }
-        val worker = Thread.getAllStackTraces().keys.single { it.name == "benchmark" && it.isAlive }
+        waitUntil("it is timing") { progress() == "timing" }
+        val worker = workers().single()
         controller.pause().stop().destroy()
         worker.join(60_000)
         assertTrue("it still runs", !worker.isAlive)

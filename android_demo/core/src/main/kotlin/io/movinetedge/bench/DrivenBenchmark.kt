@@ -2,10 +2,12 @@ package io.movinetedge.bench
 
 import io.movinetedge.BadInput
 import io.movinetedge.CheckFailed
+import io.movinetedge.Fault
 import io.movinetedge.engine.EngineFactory
 import io.movinetedge.engine.EngineOptions
 import io.movinetedge.runtime.StreamOptions
 import java.io.File
+import java.io.IOException
 
 private val MODES =
     mapOf(
@@ -20,6 +22,7 @@ private const val RECORD = "record.json"
 private const val REFUSED = ".refused"
 private const val FAILED = ".failed"
 private const val PROGRESS = ".progress"
+private const val UNFINISHED = ".unfinished"
 
 /**
  * A benchmark that a computer asks for in words and whose files it waits for.
@@ -116,28 +119,43 @@ private class Files(
     private val folder: File,
     private val name: String,
 ) {
-    fun clear() {
-        for (ending in listOf("", REFUSED, FAILED, PROGRESS)) folder.resolve(name + ending).delete()
-    }
+    fun clear() = delete("", REFUSED, FAILED, PROGRESS, UNFINISHED)
 
+    /** @throws BadInput it cannot be written. */
     fun write(
         ending: String,
         text: String,
     ) {
-        folder.mkdirs()
-        val work = folder.resolve("$name.unfinished")
-        work.writeText(text)
-        if (!work.renameTo(folder.resolve(name + ending))) {
-            throw BadInput("there is no way to write to $folder; free some space there")
+        val work = folder.resolve(name + UNFINISHED)
+        try {
+            folder.mkdirs()
+            work.writeText(text)
+            if (work.renameTo(folder.resolve(name + ending))) return
+        } catch (error: IOException) {
+            throw noRoom(error)
         }
+        throw noRoom(null)
     }
 
+    private fun noRoom(error: IOException?) =
+        BadInput("there is no way to write to $folder; free some space there", error, Fault.NO_SPACE)
+
+    /** The sentence of [error], which stays where it came to be if nothing can be written. */
     fun fail(
         ending: String,
         error: Exception,
     ): String {
         val sentence = error.message.orEmpty()
-        write(ending, sentence)
+        delete(PROGRESS, UNFINISHED) // their room may be all that there is
+        try {
+            write(ending, sentence)
+        } catch (_: BadInput) {
+            delete(UNFINISHED)
+        }
         return sentence
+    }
+
+    private fun delete(vararg endings: String) {
+        for (ending in endings) folder.resolve(name + ending).delete()
     }
 }

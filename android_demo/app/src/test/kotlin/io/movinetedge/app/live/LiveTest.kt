@@ -8,7 +8,10 @@ import android.graphics.SurfaceTexture
 import android.hardware.camera2.CameraCharacteristics
 import android.hardware.camera2.CameraDevice
 import android.hardware.camera2.CameraManager
+import android.media.Image
+import android.media.ImageReader
 import android.os.Bundle
+import android.os.Handler
 import android.os.PowerManager
 import android.provider.Settings
 import android.util.Size
@@ -33,6 +36,7 @@ import io.movinetedge.app.wanted
 import io.movinetedge.check.readGolden
 import org.junit.Assert.assertArrayEquals
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertNotEquals
 import org.junit.Assert.assertNotSame
 import org.junit.Assert.assertSame
 import org.junit.Assert.assertTrue
@@ -44,13 +48,47 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.RuntimeEnvironment
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
+import org.robolectric.annotation.Config
+import org.robolectric.annotation.Implementation
+import org.robolectric.annotation.Implements
+import org.robolectric.annotation.RealObject
 import org.robolectric.shadows.ShadowCameraCharacteristics
 import org.robolectric.shadows.ShadowCameraManager
+import org.robolectric.shadows.ShadowImageReader
 import org.robolectric.shadows.StreamConfigurationMapBuilder
 import org.robolectric.util.ReflectionHelpers
 import io.movinetedge.bundle.Bundle as ModelBundle
 
 private const val CAMERA = Manifest.permission.CAMERA
+
+/** The camera's end of an image reader: a test films. */
+@Implements(ImageReader::class)
+class FilmedReader : ShadowImageReader() {
+    @RealObject private lateinit var reader: ImageReader
+
+    @Volatile private var image: Image? = null
+
+    @Implementation
+    protected fun acquireLatestImage(): Image? = image
+
+    @Implementation
+    protected fun setOnImageAvailableListener(
+        listener: ImageReader.OnImageAvailableListener,
+        handler: Handler,
+    ) {
+        film = { shown ->
+            handler.post {
+                image = shown
+                listener.onImageAvailable(reader)
+            }
+        }
+    }
+
+    companion object {
+        /** Of the newest reader. */
+        lateinit var film: (Image) -> Unit
+    }
+}
 
 /** The camera's screen: what it needs, what can be taken from it, and what it does then. */
 @RunWith(RobolectricTestRunner::class)
@@ -152,6 +190,54 @@ class LiveTest {
         assertEquals(View.GONE, screen.findViewById<View>(R.id.trouble).visibility)
         controller.pause().stop().destroy()
         assertEquals(0, held())
+    }
+
+    /** What is shown after these images of the camera. */
+    private fun LiveActivity.filmed(images: List<GradientImage>): Snapshot {
+        var last: Snapshot? = null
+        pipeline.listener =
+            object : PipelineListener by this {
+                override fun onAnswer(snapshot: Snapshot) {
+                    last = snapshot
+                }
+            }
+        last = null // a new listener is told of the last answer before it
+        images.forEach { FilmedReader.film(it) }
+        waitUntil("all are seen") { last?.run { taken + dropped } == images.size.toLong() }
+        assertTrue("an image is still held", images.all { it.isClosed })
+        return last!!
+    }
+
+    /** What a model answers to the same, laid out by hand. */
+    private fun answered(
+        images: List<GradientImage>,
+        rotation: Int,
+    ): List<Score> =
+        StreamSession(app.engines, app.cacheDir).use { session ->
+            session.open(Fixtures.motion, app.setting)
+            images.mapNotNull { session.take(it.byHand(rotation), it.timestamp) }.last().top
+        }
+
+    @Test
+    @Config(shadows = [FilmedReader::class])
+    fun `an image of the camera is what the model sees, upright, at its time`() {
+        fun image(
+            pixelStride: Int,
+            millis: Long,
+        ) = GradientImage(Side(640, 480), pixelStride, 32, nanos = millis * 1_000_000)
+
+        val screen = opened()
+        for (rotation in listOf(90, 270)) {
+            screen.waitForCamera()
+            screen.waitForModel()
+            // the second one comes before its turn
+            val images = listOf(image(2, 0), image(1, 10), image(2, 1000))
+            val snapshot = screen.filmed(images)
+            assertEquals(2L to 1L, snapshot.taken to snapshot.dropped)
+            assertEquals(answered(images, rotation), snapshot.top)
+            assertNotEquals(answered(images, rotation - 90), snapshot.top)
+            screen.findViewById<View>(R.id.turn_around).performClick()
+        }
     }
 
     @Test

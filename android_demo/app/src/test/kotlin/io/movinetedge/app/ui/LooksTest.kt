@@ -6,6 +6,7 @@ import android.graphics.Canvas
 import android.graphics.Paint
 import android.graphics.Rect
 import android.graphics.drawable.BitmapDrawable
+import android.os.Bundle
 import android.view.TextureView
 import android.view.View
 import android.view.ViewGroup
@@ -20,6 +21,9 @@ import io.movinetedge.app.all
 import io.movinetedge.app.check.CheckActivity
 import io.movinetedge.app.isThere
 import io.movinetedge.app.live.LiveActivity
+import io.movinetedge.app.live.PipelineListener
+import io.movinetedge.app.live.Score
+import io.movinetedge.app.live.Snapshot
 import io.movinetedge.app.live.pictureOf
 import io.movinetedge.app.measure.MeasureActivity
 import io.movinetedge.app.press
@@ -44,6 +48,21 @@ private const val NARROW = "w360dp-h640dp-port-xhdpi"
 private const val LOW = "w891dp-h411dp-land-xhdpi"
 private const val TEXT = 4.5 // WCAG AA
 private const val SHAPE = 3.0
+private const val LONG = "playing the accordion on a unicycle, Donaudampfschifffahrtsgesellschaftskapitän"
+
+/** Much to show, in long words and large numbers. */
+private val FULL =
+    Snapshot(
+        List(5) { Score("$LONG $it", 1f) },
+        p50 = 12345.6,
+        p95 = 123456.7,
+        frameRate = 123.4,
+        wantedRate = 123.4,
+        taken = 1234567890,
+        dropped = 1234567890,
+        missed = 1234567890,
+        decision = LONG,
+    )
 
 /** What is seen: contrast, nothing cut off, and pictures of every screen in target/screenshots. */
 @RunWith(RobolectricTestRunner::class)
@@ -128,18 +147,78 @@ class LooksTest {
         }
     }
 
-    @Test
-    fun `no text is cut off, in any language and size`() {
-        val looks =
-            listOf(NARROW to 1f, NARROW to 2f, LOW to 2f, TABLET to 1.3f)
+    /** In screens and sizes of text that leave little room. */
+    private fun whereItIsNarrow(
+        vararg looks: Pair<String, Float>,
+        work: (String) -> Unit,
+    ) {
         for ((size, scale) in looks) {
             for (language in listOf("en", "ko")) {
                 RuntimeEnvironment.setQualifiers("$language-$size")
                 RuntimeEnvironment.setFontScale(scale)
-                for (tab in Tab.entries) assertWhole(tab, "$tab $size $language $scale")
+                work("$size $language $scale")
             }
         }
     }
+
+    @Test
+    fun `no text is cut off, in any language and size`() =
+        whereItIsNarrow(NARROW to 1f, NARROW to 2f, LOW to 2f, TABLET to 1.3f) { look ->
+            for (tab in Tab.entries) assertWhole(tab, "$tab $look")
+        }
+
+    /** A screen that [fill] fills, or that was kept when the app was ended. */
+    private fun assertFilledWhole(
+        tab: Tab,
+        look: String,
+        kept: Bundle? = null,
+        fill: (Screen) -> Unit = {},
+    ) = build(tab).use { controller ->
+        val screen = (kept?.let(controller::setup) ?: controller.setup()).get()
+        fill(screen)
+        waitUntil("it is laid out") { screen.root.isLaidOut && !screen.root.isLayoutRequested }
+        assertWhole(screen, "$tab $look, filled")
+    }
+
+    /** What a screen keeps when the app is ended, once [isDone]. */
+    private fun keptOf(
+        tab: Tab,
+        start: Int,
+        isDone: (Screen) -> Boolean,
+    ) = Bundle().also { kept ->
+        build(tab).use { controller ->
+            val screen = controller.setup().get()
+            screen.press(start)
+            waitUntil("all is done") { isDone(screen) }
+            controller.pause().stop().saveInstanceState(kept)
+        }
+    }
+
+    @Test
+    fun `no text is cut off where screens are full`() {
+        app.setting = Setting("onnxruntime", "none", 1, "int8")
+        val pushed = app.getExternalFilesDir("bundles")!!.resolve("arnet $LONG")
+        Fixtures.bundle("arnet").copyRecursively(pushed)
+        val checked = keptOf(Tab.CHECK, R.string.run_checks) { it.areChecksDone() }
+        val measured = keptOf(Tab.MEASURE, R.string.start) { it.findViewById<View>(R.id.result).isThere }
+        app.settings.bundle = "pushed/${pushed.name}"
+        whereItIsNarrow(NARROW to 1f, NARROW to 2f, LOW to 2f) { look ->
+            for (tab in listOf(Tab.LIVE, Tab.VIDEO)) {
+                assertFilledWhole(tab, look) { (it as PipelineListener).onAnswer(FULL) }
+            }
+            assertFilledWhole(Tab.BUNDLES, look) { screen ->
+                waitUntil("it is described") { screen.findViewById<View>(R.id.about).isThere }
+            }
+            assertFilledWhole(Tab.CHECK, look, checked) { assertTrue(it.areChecksDone()) }
+            assertFilledWhole(Tab.MEASURE, look, measured) { screen ->
+                assertTrue(screen.findViewById<View>(R.id.result).isThere)
+            }
+        }
+    }
+
+    private fun Activity.areChecksDone() =
+        findViewById<ViewGroup>(R.id.rows).childCount > 0 &&
+            text(R.id.run_checks) == getString(R.string.run_checks)
 
     private fun assertWhole(
         tab: Tab,
@@ -268,19 +347,16 @@ class LooksTest {
 
     @Test
     fun `checks of real engines`() {
-        var done: android.os.Bundle? = null
+        var done: Bundle? = null
         inEveryLook { look ->
             Robolectric.buildActivity(CheckActivity::class.java).use { controller ->
                 val screen = done?.let { controller.setup(it) }?.get() ?: controller.setup().get()
                 if (done == null) {
                     screen.press(R.string.run_checks)
-                    waitUntil("all are done") {
-                        screen.findViewById<ViewGroup>(R.id.rows).childCount > 0 &&
-                            screen.text(R.id.run_checks) == screen.getString(R.string.run_checks)
-                    }
+                    waitUntil("all are done") { screen.areChecksDone() }
                 }
                 draw(screen, "check-$look")
-                if (done == null) done = android.os.Bundle().also { controller.saveInstanceState(it) }
+                if (done == null) done = Bundle().also { controller.saveInstanceState(it) }
             }
         }
     }
