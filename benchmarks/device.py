@@ -148,19 +148,20 @@ class Device(ABC):
         """
         done = self.send(local, remote)
         if done.code:
-            if NO_SPACE in done.err + done.out or self._free() < local.stat().st_size:
+            folder = remote.rpartition("/")[0] or "/"
+            if NO_SPACE in done.err + done.out or self._free(folder) < local.stat().st_size:
                 raise BadInput(
                     f"{self.name} has no room for {local.name} "
-                    f"({local.stat().st_size / 1e6:.1f} MB) in {self.home}; free some there"
+                    f"({local.stat().st_size / 1e6:.1f} MB) in {folder}; free some there"
                 )
             raise DeviceLost(f"{self.name} did not take {local.name}: {done.reason}")
         there = self.shell(f"sha256sum {shlex.quote(remote)}")
         if there.out.split()[:1] != [hashlib.sha256(local.read_bytes()).hexdigest()]:
             raise DeviceLost(f"{local.name} did not arrive whole on {self.name}; try again")
 
-    def _free(self) -> float:
-        """Bytes that there is room for; scp does not say that there was none."""
-        fields = self.run(["df", "-Pk", self.home]).out.rpartition("%")[0].split()
+    def _free(self, folder: str) -> float:
+        """Bytes that there is room for in it; scp does not say that there was none."""
+        fields = self.run(["df", "-Pk", folder]).out.rpartition("%")[0].split()
         return 1024 * int(fields[-2]) if len(fields) > 1 and fields[-2].isdigit() else math.inf
 
     def pull(self, remote: str, local: Path) -> None:
