@@ -22,7 +22,7 @@ from movinet_edge.models.arnet_table import ArNetArch
 from movinet_edge.models.registry import MODELS, default_preprocessing, seeded_model
 from movinet_edge.pattern import moving_pattern
 
-VIDEOS = {"arnet-resnet": 8, "arnet-mobile": 24}
+VIDEOS = {"arnet-resnet": 24, "arnet-mobile": 24}
 SEED = 0  # of the actions
 # Settings of the dial, in units of what the dearest action costs: from dear to cheap.
 SETTINGS = (-4.0, -3.0, -2.0, -1.0)
