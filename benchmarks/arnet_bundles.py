@@ -103,15 +103,8 @@ def decisions(source: Path, videos: Videos) -> list[tuple[list[str], int]]:
 class Timed:
     """A stream whose graphs are counted and timed."""
 
-    def __init__(
-        self,
-        bundle: Path,
-        engine: str,
-        precision: str,
-        cost_bias: float = 0.0,
-        sample: int | None = None,
-    ):
-        self.stream = Stream(bundle, engine, precision, 1, cost_bias, sample)
+    def __init__(self, bundle: Path, engine: str, precision: str):
+        self.stream = Stream(bundle, engine, precision, 1)
         self.runs, self.seconds, self.engine_seconds = Counter[str](), 0.0, 0.0
         for name, runner in self.stream.graphs.items():
             runner.run = self._watched(name, runner.run)  # type: ignore[method-assign]

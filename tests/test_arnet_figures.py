@@ -97,3 +97,13 @@ def test_the_committed_bundles_do_as_pytorch_does(engine: str) -> None:
         assert floats.equal_answers >= 0.999
         assert integers.top1 >= floats.top1 - 0.01
         assert integers.ours.mmacs <= 1.05 * floats.ours.mmacs
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_committed_saving_at_the_published_cost(engine: str) -> None:
+    """About half of the work, as published, takes about half of the time, within 15 %."""
+    path = arnet_figures.RESULTS / f"saving-arnet-resnet-{engine}--2.json"
+    run = Saving.model_validate_json(path.read_text("utf-8"))
+    promised = run.ours.mmacs / run.alone.mmacs
+    assert 0.4 < promised < 0.6
+    assert run.ours.ms / run.alone.ms <= 1.15 * promised
