@@ -22,6 +22,7 @@ from movinet_edge.benchmarks.arnet_figures import found as found_arnets
 from movinet_edge.benchmarks.arnet_motion import CHOSEN
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
+from movinet_edge.benchmarks.gtad_head import head_table
 from movinet_edge.benchmarks.lofi_memory import draw_lofi_memory
 from movinet_edge.benchmarks.lofi_memory import read as lofi_memory
 from movinet_edge.benchmarks.matrix_figures import errors_table, matrices, support_table
@@ -68,6 +69,7 @@ CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
 ADAPTIVE = "<!-- adaptive: begin -->", "<!-- adaptive: end -->"
 BRANCHES = "<!-- branches: begin -->", "<!-- branches: end -->"
 SAVING = "<!-- saving: begin -->", "<!-- saving: end -->"
+HEAD = "<!-- head: begin -->", "<!-- head: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -209,6 +211,7 @@ def main() -> None:
         write_table(BRANCHES, bundle_table(), "docs/arnet.md")
         write_table(SAVING, saving_table(), "docs/arnet.md")
         draw_costs(FIGURES / "arnet.svg")
+    write_table(HEAD, head_table(), "docs/localization.md")
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():

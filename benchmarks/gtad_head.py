@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from movinet_edge.benchmarks.machine import describe_machine, tool_versions
 from movinet_edge.benchmarks.record import Machine
 from movinet_edge.benchmarks.sgalign import Naive
+from movinet_edge.benchmarks.slowfast import NAMES
 from movinet_edge.benchmarks.stats import spread
 from movinet_edge.bundle import SCORES, FormatName, ModelFile, Record, TensorSpec
 from movinet_edge.child import run_module
@@ -252,6 +253,27 @@ def measure(arch: GTadArch, rounds: int = ROUNDS) -> HeadRecord:
         versions=tool_versions(),
         pairs=pairs,
     )
+
+
+def head_table() -> str:
+    """Markdown: a row per engine, from the committed record."""
+    lines = [
+        "| engine | file, MB | ms per window | memory, MB | published way: file | ms | memory "
+        "| times faster |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for pair in read().pairs:
+        cells = [
+            f"{point.file_bytes / 1e6:.1f} | {point.ms:.0f} | {point.held_bytes / 1e6:.0f}"
+            for point in (pair.ours, pair.naive)
+        ]
+        lines.append(f"| {NAMES[pair.engine]} | {' | '.join(cells)} | {pair.faster:.1f} |")
+    return "\n".join(lines)
+
+
+def read() -> HeadRecord:
+    """The committed record."""
+    return HeadRecord.model_validate_json(RESULT.read_text("utf-8"))
 
 
 def main() -> None:

@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from pathlib import Path
 
+from movinet_edge.benchmarks.machine import memory_mb
 from movinet_edge.bundle import ModelFile
 from movinet_edge.runtime.engines import backend_named
 
 
 def peak_bytes() -> int:
-    """The most that this process held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most that this process held so far (Linux; `ru_maxrss` begins with the parent's)."""
+    peak = memory_mb("VmHWM")
+    if peak is None:
+        raise SystemExit("the system does not tell how much memory a process held")
+    return round(peak * 1e6)
 
 
 def main() -> None:

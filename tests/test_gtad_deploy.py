@@ -132,3 +132,18 @@ def test_files_are_the_model(tmp_path: Path, fmt: FormatName) -> None:
         wanted = expected(model, classify, torch.from_numpy(window))
         assert worst(got, wanted, model.arch) < 1e-5
     assert FEATURES in {spec.name for spec in file.inputs}
+
+
+def test_the_committed_times_keep_what_is_promised() -> None:
+    """Against the published way, on both engines; see docs/localization.md."""
+    from movinet_edge.benchmarks.gtad_head import ENGINES, read
+
+    record = read()
+    assert (record.snippets, record.durations, record.bins) == (100, 100, (32, 4))
+    assert {pair.engine for pair in record.pairs} == set(ENGINES.values())
+    for pair in record.pairs:
+        assert pair.faster >= 12
+        assert pair.ours.held_bytes <= 150e6
+        assert max(pair.ours.difference, pair.naive.difference) < 1e-5
+        assert pair.ours.max_rank <= 4
+        assert pair.ours.partitions in (None, 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,24 @@ def test_a_closed_stream_lets_its_engine_go(small_bundle: Path) -> None:
     with Stream(small_bundle, "onnxruntime") as stream:
         assert stream.graphs
     assert not stream.graphs
+
+
+@pytest.mark.parametrize("backend", ["litert-interpreter", "onnxruntime"])
+def test_a_call_keeps_its_buffers_alive(a0_bundle: Path, backend: str) -> None:
+    """Engines know addresses; a caller may let go of all but the outputs."""
+    bundle, engine_named = Bundle(a0_bundle), backend_named(backend)
+    file = next(f for f in bundle.manifest.graphs[0].files if f.format == engine_named.format)
+    engine = engine_named.load(bundle.file(file), file, 1)
+    inputs = {spec.name: engine.allocate(spec) for spec in file.inputs}
+    outputs = {spec.name: engine.allocate(spec) for spec in file.outputs}
+    held = [weakref.ref(buffer.array) for buffer in (*inputs.values(), *outputs.values())]
+    run = engine.bind(inputs, outputs)
+    del inputs, outputs
+    gc.collect()
+    assert all(array() is not None for array in held)
+    run()
+    del run
+    engine.close()
 
 
 def test_backends_by_name(small_bundle: Path) -> None:

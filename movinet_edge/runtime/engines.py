@@ -52,7 +52,7 @@ class Engine(Protocol):
         """A buffer that can be bound to an input or an output of this description."""
 
     def bind(self, inputs: Buffers, outputs: Buffers) -> Callable[[], None]:
-        """A call that runs the model on these buffers, bound by tensor name.
+        """A call that runs the model on these buffers, bound by tensor name, and keeps them alive.
 
         Raises:
             BadInput: a tensor of the model has no buffer or one of another shape.

@@ -54,11 +54,17 @@ class OrtEngine:
         check_buffers("input", _shapes(session.get_inputs()), inputs)
         check_buffers("output", _shapes(session.get_outputs()), outputs)
         binding = session.io_binding()
+        alive = []  # the binding has addresses only
         for buffers, bind in ((inputs, binding.bind_input), (outputs, binding.bind_output)):
             for name, buffer in buffers.items():
                 array = buffer.array
                 bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        return lambda: session.run_with_iobinding(binding)
+                alive.append(array)
+
+        def run(_alive: list[Any] = alive) -> None:
+            session.run_with_iobinding(binding)
+
+        return run
 
 
 def _shapes(tensors: Sequence[Any]) -> Shapes:
