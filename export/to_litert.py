@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import torch
@@ -31,8 +32,9 @@ def to_litert(step: StepModule, path: Path) -> None:
         with torch.no_grad():
             litert_torch.convert(step.eval(), sample_kwargs=step.sample()).export(str(path))
     graph = LitertGraph(path)
-    for tensor in graph.graph.tensors:
-        tensor.name = short_name(tensor.name.decode()).encode()
+    names = distinct([short_name(tensor.name.decode()) for tensor in graph.graph.tensors])
+    for tensor, name in zip(graph.graph.tensors, names, strict=True):
+        tensor.name = name.encode()
     for operator in graph.operators:
         # Keeping the rank of a matrix changes nothing, but NNAPI can do it from Android 11 on only.
         if (
@@ -53,6 +55,15 @@ def short_name(name: str) -> str:
         parts = [MODULE.sub(r"\1", part) for part in path.split("/")]
         pieces.append("/".join(filter(None, parts)))
     return ";".join(pieces) or "step"
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The same, those that were there before with a number behind: the quantizer tells by names."""
+    found: dict[str, None] = {}
+    for name in names:
+        numbered = chain([name], (f"{name};{number}" for number in count(2)))
+        found[next(other for other in numbered if other not in found)] = None
+    return list(found)
 
 
 def attach(path: Path, attachments: Mapping[str, str]) -> None:

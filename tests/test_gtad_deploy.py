@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from movinet_edge.bundle import SCORES, FormatName
 from movinet_edge.export.facts import graph_facts_of
+from movinet_edge.export.litert_graph import LitertGraph
 from movinet_edge.export.model_files import LAYOUTS, SUFFIX
 from movinet_edge.export.step_module import LOGITS, StepConfig, StepModule
+from movinet_edge.export.to_litert import distinct
 from movinet_edge.localization.anchors import Anchors
 from movinet_edge.models.gtad import GTad
 from movinet_edge.models.gtad_blocks import Blocks
@@ -132,6 +134,14 @@ def test_files_are_the_model(tmp_path: Path, fmt: FormatName) -> None:
         wanted = expected(model, classify, torch.from_numpy(window))
         assert worst(got, wanted, model.arch) < 1e-5
     assert FEATURES in {spec.name for spec in file.inputs}
+    if fmt == "tflite":  # or the quantizer refuses it
+        names = [tensor.name for tensor in LitertGraph(path).graph.tensors]
+        assert len(set(names)) == len(names)
+
+
+def test_names_of_tensors_are_told_apart() -> None:
+    names = distinct(["a", "b", "a", "a;2", "a"])
+    assert names == ["a", "b", "a;2", "a;2;2", "a;3"]
 
 
 def test_the_committed_times_keep_what_is_promised() -> None:
