@@ -18,7 +18,7 @@ from pathlib import Path
 from movinet_edge.benchmarks.machine import describe_machine, tool_versions
 from movinet_edge.benchmarks.motion import movinet_edge
 from movinet_edge.benchmarks.record import Machine
-from movinet_edge.benchmarks.slowfast import ENGINES, NAMES
+from movinet_edge.benchmarks.slowfast import ENGINES
 from movinet_edge.bundle import Record
 from movinet_edge.data.annotations import read_annotations
 from movinet_edge.data.snippets import VideoFolder
@@ -114,22 +114,6 @@ def compare(checkpoint: Path, data: Path, trimmed: Path | None, folder: Path) ->
         print(run.model_dump_json(exclude={"machine", "versions"}), flush=True)
         runs.append(run)
     return runs
-
-
-def bundles_table() -> str:
-    """Markdown: a row per engine and precision."""
-    lines = [
-        "| engine | precision | segments as PyTorch's | average mAP | PyTorch's |",
-        "|---|---|---|---|---|",
-    ]
-    for engine, precision in product(ENGINES, PRECISIONS):
-        path = RESULTS / f"{engine}-{precision}.json"
-        if path.exists():
-            run = SegmentRuns.model_validate_json(path.read_text("utf-8"))
-            share = f"{run.alike} of {run.clear} ({run.alike / max(run.clear, 1):.1%})"
-            maps = f"{100 * run.average_map:.2f} | {100 * run.reference_map:.2f}"
-            lines.append(f"| {NAMES[engine]} | {precision} | {share} | {maps} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
