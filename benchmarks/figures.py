@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from movinet_edge.benchmarks import localization_figures
 from movinet_edge.benchmarks.arnet_figures import (
     arnet_table,
     bundle_table,
@@ -70,6 +71,8 @@ ADAPTIVE = "<!-- adaptive: begin -->", "<!-- adaptive: end -->"
 BRANCHES = "<!-- branches: begin -->", "<!-- branches: end -->"
 SAVING = "<!-- saving: begin -->", "<!-- saving: end -->"
 HEAD = "<!-- head: begin -->", "<!-- head: end -->"
+ENCODERS = "<!-- encoders: begin -->", "<!-- encoders: end -->"
+LOCALIZERS = "<!-- localizers: begin -->", "<!-- localizers: end -->"
 DRIFT = "<!-- drift: begin -->", "<!-- drift: end -->"
 
 
@@ -212,6 +215,8 @@ def main() -> None:
         write_table(SAVING, saving_table(), "docs/arnet.md")
         draw_costs(FIGURES / "arnet.svg")
     write_table(HEAD, head_table(), "docs/localization.md")
+    write_table(ENCODERS, localization_figures.motion_table(), "docs/localization.md")
+    write_table(LOCALIZERS, localization_figures.bundle_table(), "docs/localization.md")
     if profiles := operator_reports():
         write_table(OPERATORS, operators_table(profiles), "docs/benchmarks.md")
     if compared := peer_reports():

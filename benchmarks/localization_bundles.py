@@ -54,6 +54,12 @@ class SegmentRuns(Record):
     versions: dict[str, str]
 
 
+def records() -> list[SegmentRuns]:
+    """What is known."""
+    paths = sorted(RESULTS.glob("*.json"))
+    return [SegmentRuns.model_validate_json(path.read_text("utf-8")) for path in paths]
+
+
 def longest(data: Path, labels: Sequence[str]) -> list[Path]:
     """The longest test videos."""
     folder = VideoFolder(data)
@@ -122,7 +128,7 @@ def main() -> None:
         runs = compare(checkpoint, data, trimmed[0] if trimmed else None, Path(folder))
     RESULTS.mkdir(parents=True, exist_ok=True)
     for run in runs:
-        path = RESULTS / f"{run.engine}-{run.precision}.json"
+        path = RESULTS / f"{run.model}-{run.engine}-{run.precision}.json"
         write_text(path, run.model_dump_json(indent=1) + "\n")
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -181,18 +182,8 @@ def test_features_go_on_after_a_kill(data: Path, call: Command, tmp_path: Path) 
     """Killed at any time, what is there is whole, and the same command completes it."""
     out, again = tmp_path / "features", tmp_path / "again"
     source = small_checkpoint(tmp_path)
-    words: list[str | Path] = ["features", source, "--data", data]
-    words += [
-        "--videos",
-        data.parent / "videos",
-        "--snippets",
-        "60",
-        "--threads",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-    ]
+    words = ("features", source, "--data", data, "--videos", data.parent / "videos")
+    words += ("--snippets", "60", "--threads", "1", "--device", "cpu", "--out")
     command = [*COMMAND, *map(str, [*words, out])]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, **quiet) as process:
@@ -209,10 +200,28 @@ def test_features_go_on_after_a_kill(data: Path, call: Command, tmp_path: Path) 
     assert len(list(out.iterdir())) == 8 + 2  # and nothing half-written
     for k in (1, 2):
         assert call(*words, again, "--shard", f"{k}/2")[0] == 0
-    for path in out.glob("*.npy"):
-        np.testing.assert_array_equal(np.load(path), np.load(again / path.name))
-    parts = [json.loads((again / f"index-{k}-of-2.json").read_text())["videos"] for k in (1, 2)]
-    assert parts[0] | parts[1] == json.loads((out / "index.json").read_text())["videos"]
+    same_features(out, again)
+
+
+def same_features(one: Path, two: Path) -> None:
+    """Those of one process, and those of two shards."""
+    for path in one.glob("*.npy"):
+        np.testing.assert_array_equal(np.load(path), np.load(two / path.name))
+    parts = [json.loads((two / f"index-{k}-of-2.json").read_text())["videos"] for k in (1, 2)]
+    assert parts[0] | parts[1] == json.loads((one / "index.json").read_text())["videos"]
+    assert all(parts)
+
+
+def test_two_processes_share_the_videos(data: Path, made: Path) -> None:
+    """Under torchrun every process takes a shard."""
+    out = made / "shared"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "movinet_edge", "features"]
+    words = (made / "a.safetensors", "--data", data, "--videos", data.parent / "videos")
+    command += map(str, (*words, "--threads", "1", "--device", "cpu", "--out", out))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same_features(made / "features", out)
 
 
 @pytest.fixture(scope="module")

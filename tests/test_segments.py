@@ -167,7 +167,7 @@ def test_live_segments_are_those_of_their_windows(one_way_localizer: Made) -> No
         for segment in final:
             start = min(int(segment.start / hop + 1e-6) // step * step, len(features) - WINDOW)
             window = features[start : start + WINDOW]
-            alone = stream._sightings(stream.head.find(window, hop), start * hop)
+            alone = stream.sightings(stream.head.find(window, hop), start * hop)
             assert any(
                 abs(s.start - segment.start) < 1e-6
                 and abs(s.end - segment.end) < 1e-6
@@ -185,7 +185,7 @@ def test_a_stream_of_one_window_is_the_file(one_way_localizer: Made) -> None:
         parts = list(played(stream, features))
         assert any(s.status == "provisional" for part in parts for s in part)
         final = [s for part in parts for s in part if s.status == "final"]
-        offline = stream._sightings(stream.head.find(features, stream.hop))
+        offline = stream.sightings(stream.head.find(features, stream.hop))
         assert sorted((s.start, s.end, s.index, s.score) for s in final) == sorted(
             (s.start, s.end, s.index, s.score) for s in offline
         )

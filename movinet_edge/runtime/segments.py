@@ -246,11 +246,11 @@ class SegmentStream:
         self._seen = self._snippets
         held = min(self._snippets, len(self._window))
         first = (self._snippets - held) * self.hop
-        sightings = self._sightings(self.head.find(self._window[:held], self.hop), first)
+        sightings = self.sightings(self.head.find(self._window[:held], self.hop), first)
         # Half a snippet before: segments begin with snippets, give or take a rounding.
         return self.tracker.see(sightings, first, (until - 0.5) * self.hop)
 
-    def _sightings(self, found: Found, first: float = 0.0) -> list[Sighting]:
+    def sightings(self, found: Found, first: float = 0.0) -> list[Sighting]:
         """What is over the threshold, each with its best label, best first."""
         segments = found.segments
         assert segments is not None
@@ -274,7 +274,7 @@ class SegmentStream:
         if self.rule.whole:
             features, self.seconds = self.features(video)
             cell = self.seconds / len(features)
-            found = self._sightings(self.head.find(features, cell))
+            found = self.sightings(self.head.find(features, cell))
             changes = self.tracker.see(found, 0.0, float("inf"))
         else:
             frames = (f.image for f in read_frames(video, self.contract.frame_rate))
