@@ -72,10 +72,12 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
     from movinet_edge.errors import BadInput
     from movinet_edge.models.localizer import Localizer
     from movinet_edge.train.localization_data import (
+        check_encoder,
         covered,
         extractor_of,
         feature_source,
         video_source,
+        windows_need_features,
     )
     from movinet_edge.train.localization_eval import Finder, evaluate_localizer
     from movinet_edge.train.parallel import world
@@ -98,15 +100,13 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
         finder = Finder(model, class_scores=scores)
         if asked.features is not None:
             features = FeatureFolder(asked.features, model.arch.head.features)
+            check_encoder(asked.features, model)
             annotations = covered(annotations, asked.features)
             reader = feature_source(features)
         else:
             assert asked.videos is not None
             if finder.convention.windowed:
-                raise BadInput(
-                    f"{model.arch.name} takes windows; extract the features with movinet-edge "
-                    "features --every SECONDS and name them with --features"
-                )
+                raise BadInput(windows_need_features(model.arch.name))
             reader = video_source(extractor_of(checkpoint, here.device), VideoFolder(asked.videos))
         facts = {
             "model": model.arch.name,

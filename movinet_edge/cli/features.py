@@ -92,7 +92,7 @@ def features(
         with bar("features") as update:
             index = extract(extractor, annotations, folder, out, part or (1, 1), update)
         left_out = len(index["missing"]) + len(index["broken"])
-        if not index["videos"] and left_out:
+        if not index["videos"] and left_out and part is None:
             raise BadInput(
                 f"none of the {left_out} videos of {data} can be used (such as "
                 f"{[*index['missing'], *index['broken']][0]}); name the folder that has them"

@@ -181,6 +181,15 @@ def _check(task: Task, stage: StageName | None, asked: Asked, resume: bool) -> N
             raise BadInput("--task localization needs a --stage: acp, lofi, head or all")
         if asked.val is not None:
             raise BadInput("annotations have their splits in --data; leave out --val")
+        if stage in (StageName.acp, StageName.head):
+            for name, value in (
+                ("--config", asked.fields.get("config")),
+                ("--memory-budget", asked.memory_budget),
+            ):
+                if value is not None:
+                    raise BadInput(f"{name} is of stage lofi; leave it out")
+        if stage is StageName.all and asked.features is not None:
+            raise BadInput("--stage all makes features by itself; leave out --features")
         return
     given: dict[str, object] = {"--stage": stage, "--videos": asked.videos}
     given |= {"--features": asked.features, "--config": asked.fields.get("config")}
@@ -194,21 +203,30 @@ def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None
     """Every stage in a folder of its own, from what the one before arrived at.
 
     Stages that are done are not done again, and one that was stopped goes on.
+
+    Raises:
+        BadInput: they began otherwise than is asked now.
     """
     from movinet_edge.errors import BadInput
-    from movinet_edge.train.run_folder import BEST, RUN
+    from movinet_edge.train.run_folder import BEST, RUN, RunFolder
 
     if asked.recipe is None:
         raise BadInput("--stage all needs --recipe NAME, of NAME-acp, NAME-lofi and NAME-head")
     start: dict[str, Any] = {}
     for stage in ("acp", "lofi", "head"):
         place = out / stage
-        done = place / "done"
-        if not done.exists():
-            again = (place / RUN).exists()
-            fields = {} if again else asked.fields | {"stage": stage} | start
-            one = replace(asked, recipe=None if again else f"{asked.recipe}-{stage}", fields=fields)
-            run_one(one, place, here, options, again)
+        done, again = place / "done", (place / RUN).exists()
+        name, fields = f"{asked.recipe}-{stage}", asked.fields | {"stage": stage} | start
+        if again:
+            running = RunFolder(place).record().recipe
+            # Perhaps a memory budget chose it.
+            fields = {"reduction": running.reduction} | fields
+            _same_recipe(running, name, fields)
+        if done.exists():
+            if here.leads:
+                _note(f"{place} is done")
+        else:
+            run_one(replace(asked, recipe=name, fields=fields), place, here, options, again)
             if here.leads:
                 done.touch()
             here.total(0)  # wait for the one that writes
@@ -267,7 +285,9 @@ def _trainer(
 
     assert asked.data is not None
     say = _note if here.leads else None
-    if chosen.stage is None or (asked.data.is_dir() and asked.videos is None):
+    # A folder of classes, not annotations, has the actions of other videos.
+    classes = chosen.stage == "acp" and asked.data.is_dir() and asked.videos is None
+    if chosen.stage is None or classes:
         found, held_out = _videos(asked.data, asked.val)
         if here.leads and found.missing:
             _note(f"{len(found.missing)} videos that {asked.data} names are not there")
