@@ -85,11 +85,11 @@ def play(bundle: Path, engine: str, data: Path) -> Played:
         rate = stream.contract.frame_rate
         source = frames(data, rate)
         for _ in range(MINUTES):
-            count = 0
-            for count, frame in enumerate(islice(source, round(60 * rate)), 1):
-                final += [change for change in stream.step(frame) if change.status == "final"]
-            if count < round(60 * rate):
+            images = list(islice(source, round(60 * rate)))
+            if len(images) < 60 * rate:
                 raise BadInput(f"the videos of {data} are shorter than {MINUTES} minutes")
+            for image in images:
+                final += [change for change in stream.step(image) if change.status == "final"]
             memory.append(memory_mb("VmRSS") or 0.0)
         final += [change for change in stream.finish() if change.status == "final"]
         name = stream.bundle.manifest.name

@@ -181,7 +181,7 @@ def test_a_segment_may_end_after_its_video(made: Path, call: Command, tmp_path: 
     words = ("--task", "localization", "--data", path, "--features", made / "features")
     code, _, err = call("evaluate", made / "a.safetensors", *words)
     assert code == 0
-    assert "1 segments: late end" in err
+    assert "1 segments: end after their videos, kept" in err
 
 
 @pytest.mark.parametrize(

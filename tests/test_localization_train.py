@@ -149,7 +149,7 @@ def test_a_budget_chooses_the_reduction(data: Path) -> None:
     for budget, reduction in ((None, 4.0), (needs[4.0] * 1.01, 4.0), (between, 8.0)):
         assert fitted(one, start, 2, HERE.device, budget, said.append).reduction == reduction
     assert re.fullmatch(r"S: 48 snippets of 32 pixels, 2 videos: \d+\.\d\d GB", said[0])
-    with pytest.raises(BadInput, match=r"no configuration fits into 0\.01 GB, the last one needs"):
+    with pytest.raises(BadInput, match=r"S does not fit into 0\.01 GB: reduced by 64 it needs"):
         fitted(one, start, 2, HERE.device, 0.01, said.append)
 
 

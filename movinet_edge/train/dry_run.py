@@ -127,8 +127,10 @@ def fitted(
                 break
         else:
             return recipe.model_copy(update={"reduction": reduction})
-    largest = max(need.bytes for need in needs) / GIGABYTE
     raise BadInput(
-        f"no configuration fits into {budget:g} GB, the last one needs {largest:.2f} GB; take a "
-        "smaller --batch or a smaller encoder"
+        f"{needs[-1].fidelity.name} does not fit into {budget:g} GB: reduced by {tried[-1]:g} it "
+        f"needs {needs[-1].bytes / GIGABYTE:.2f} GB; take a smaller --batch or a smaller encoder"
+        if not own
+        else f"{config} needs {needs[-1].bytes / GIGABYTE:.2f} GB, more than {budget:g} GB; take "
+        "larger factors, a smaller --batch or a smaller encoder"
     )

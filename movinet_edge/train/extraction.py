@@ -182,12 +182,17 @@ def _claim(out: Path, facts: FeatureFacts) -> None:
     if not path.exists():
         if out.exists() and any(out.rglob("*.npy")):
             raise BadInput(f"{out} has features that others made; choose another --out")
+        # Another shard may be about to say it.
+        if out.is_dir() and any(p.name != FACTS and p.name[0] != "." for p in out.iterdir()):
+            raise BadInput(f"{out} has other files and no features; choose another --out")
         write_text(path, facts.model_dump_json(indent=1) + "\n")
         return
     known = read_facts(out)
     if known != facts:
         mine, theirs = facts.model_dump(), known.model_dump()
         other = [f"{k} {theirs[k]} -> {v}" for k, v in mine.items() if v != theirs[k]]
+        if mine.pop("weights_sha256") != theirs.pop("weights_sha256"):
+            other = ["by other weights"]
         raise BadInput(
             f"the features in {out} were made otherwise ({'; '.join(other)}); choose another --out"
         )

@@ -131,6 +131,10 @@ def _head(
     train, val = annotations
     where = places.features
     if where is None:
+        if recipe.init is None:
+            raise BadInput(
+                "--stage head needs a trained encoder; name it with --init, or its --features"
+            )
         videos = places.video_folder("head")
         if convention_of(recipe.head).windowed:
             raise BadInput(windows_need_features(f"the head {recipe.head}"))
