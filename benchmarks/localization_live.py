@@ -21,6 +21,7 @@ from movinet_edge.benchmarks.machine import describe_machine, memory_mb, tool_ve
 from movinet_edge.benchmarks.record import Machine
 from movinet_edge.benchmarks.slowfast import ENGINES
 from movinet_edge.bundle import Record
+from movinet_edge.errors import BadInput
 from movinet_edge.export.localizer_verify import alike
 from movinet_edge.files import write_text
 from movinet_edge.localization.segments import overlap
@@ -84,8 +85,11 @@ def play(bundle: Path, engine: str, data: Path) -> Played:
         rate = stream.contract.frame_rate
         source = frames(data, rate)
         for _ in range(MINUTES):
-            for frame in islice(source, round(60 * rate)):
-                final += [change for change in stream.step(frame) if change.status == "final"]
+            images = list(islice(source, round(60 * rate)))
+            if len(images) < 60 * rate:
+                raise BadInput(f"the videos of {data} are shorter than {MINUTES} minutes")
+            for image in images:
+                final += [change for change in stream.step(image) if change.status == "final"]
             memory.append(memory_mb("VmRSS") or 0.0)
         final += [change for change in stream.finish() if change.status == "final"]
         name = stream.bundle.manifest.name

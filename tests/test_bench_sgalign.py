@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from movinet_edge.benchmarks.sgalign import AlignRecord, measure
+from movinet_edge.benchmarks.sgalign import RESULT, AlignRecord, measure
 from movinet_edge.models.gtad_table import GTadArch
 
 SIZES = {"features": 8, "snippets": 12, "bins": 8, "context_bins": 2}
@@ -20,3 +20,15 @@ def test_both_ways_compute_the_same(durations: int, kernel: int) -> None:
     # Weights, their gradients and both averages of Adam are four times the same.
     weights = 4 * (256 * 10 * 512)
     assert record.training_bytes > 4 * weights
+
+
+def test_the_committed_measurement_keeps_what_is_promised() -> None:
+    """A step of the head of ActivityNet, by the materialised map's; see docs/localization.md."""
+    record = AlignRecord.model_validate_json(RESULT.read_text("utf-8"))
+    assert (record.snippets, record.durations, record.bins) == (100, 100, (32, 4))
+    assert record.forward <= 1 / 20
+    assert record.both <= 1 / 12
+    assert record.memory <= 1 / 5
+    assert record.difference < 1e-5
+    assert (record.batch, record.threads) == (16, 1)
+    assert record.training_bytes < 4e9

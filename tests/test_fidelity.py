@@ -44,3 +44,10 @@ def test_full_fidelity_is_refused(config: str, sentence: str) -> None:
     assert fidelity("2x1.5").r_s == 1.5
     with pytest.raises(BadInput, match=sentence):
         planned(config)
+
+
+@pytest.mark.parametrize("config", ["1x1.001", "1.001x1"])
+def test_a_reduction_that_rounding_undoes_is_refused(config: str) -> None:
+    planned(config, snippets=10000, side=10000)
+    with pytest.raises(BadInput, match=f"the configuration {config} leaves 100 snippets of 224"):
+        planned(config, snippets=100, side=224)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+from movinet_edge.train.recipe import Recipe, make_recipe
+
 RATE, SIDE = 10, 48
 LABELS = ("sliding left", "sliding right")
 SPLITS = {"train": 4, "val": 2, "test": 2}
+SMALL: dict[str, Any] = {
+    **{"model": "tsm-tiny", "size": 32, "short_side": 36, "snippets": 12, "batch": 2},
+    **{"epochs": 3, "lr": 1e-3, "warmup": 0.0, "flip": False, "crop_scale": (0.9, 1.0)},
+}
 
 
 def draw(path: Path, seed: int, seconds: int = 8) -> list[dict[str, object]]:
@@ -52,3 +59,7 @@ def draw_set(folder: Path) -> Path:
     path = folder / "segments.json"
     path.write_text(json.dumps({"database": database}))
     return path
+
+
+def recipe(stage: str, **changes: Any) -> Recipe:
+    return make_recipe(SMALL | {"stage": stage} | changes)

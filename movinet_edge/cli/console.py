@@ -31,6 +31,11 @@ def err() -> Console:
     return Console(file=os.fdopen(os.dup(2), "w"), stderr=True, markup=False, emoji=False)
 
 
+def note(text: str) -> None:
+    """Say something beside the answer."""
+    err().print(f"note: {text}", highlight=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def progress(title: str) -> Iterator[Callable[[str], None]]:
     """A spinner with elapsed time (plain lines where there is no terminal).

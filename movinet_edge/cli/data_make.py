@@ -27,7 +27,10 @@ def motion(
     out: Annotated[Path, typer.Option(help="The folder to make; it must not exist yet.")],
     classes: Annotated[int, typer.Option(help="How many classes; they come in pairs.")] = 12,
     per_class: Annotated[
-        int, typer.Option(help="Videos per class: 70 % train, 10 % val, 20 % test.")
+        int,
+        typer.Option(
+            help="Videos per class (--untrimmed: in all): 70 % train, 10 % val, 20 % test."
+        ),
     ] = 100,
     size: Annotated[int, typer.Option(help="Side of the videos in pixels.")] = 96,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same videos.")] = 0,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from movinet_edge.data.annotations import EMPTY, LATE_END, OUTSIDE
+
 if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
@@ -14,6 +16,14 @@ if TYPE_CHECKING:
     from movinet_edge.data.annotations import AnnotationSet
     from movinet_edge.localization.reading import Found
     from movinet_edge.train.localization_eval import LocalizationRecord, Measures
+
+
+# What became of segments by their kind; one by one they are named when annotations are checked.
+FINDINGS = {
+    EMPTY: "no length, left out",
+    OUTSIDE: "outside of their videos, kept",
+    LATE_END: "end after their videos, kept",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ def evaluate_segments(source: Path, bundle: bool, asked: Asked, json_file: Path 
     Raises:
         BadInput: what is missing, unreadable or does not fit together.
     """
-    from movinet_edge.cli.console import err, out
+    from movinet_edge.cli.console import note, out
     from movinet_edge.errors import BadInput
     from movinet_edge.files import text_file
 
@@ -50,7 +60,7 @@ def evaluate_segments(source: Path, bundle: bool, asked: Asked, json_file: Path 
         if write is not None:
             write(record.model_dump_json(indent=1) + "\n")
     for line in _left_out(record):
-        err().print(f"note: {line}", highlight=False, soft_wrap=True)
+        note(line)
     split = f", {record.split}" if record.split else ""
     heading = f"{record.model}, {record.engine}; {record.data}{split}"
     out().print(heading, highlight=False, soft_wrap=True)
@@ -72,10 +82,12 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
     from movinet_edge.errors import BadInput
     from movinet_edge.models.localizer import Localizer
     from movinet_edge.train.localization_data import (
+        check_encoder,
         covered,
         extractor_of,
         feature_source,
         video_source,
+        windows_need_features,
     )
     from movinet_edge.train.localization_eval import Finder, evaluate_localizer
     from movinet_edge.train.parallel import world
@@ -98,15 +110,13 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
         finder = Finder(model, class_scores=scores)
         if asked.features is not None:
             features = FeatureFolder(asked.features, model.arch.head.features)
+            check_encoder(asked.features, model)
             annotations = covered(annotations, asked.features)
             reader = feature_source(features)
         else:
             assert asked.videos is not None
             if finder.convention.windowed:
-                raise BadInput(
-                    f"{model.arch.name} takes windows; extract the features with movinet-edge "
-                    "features --every SECONDS and name them with --features"
-                )
+                raise BadInput(windows_need_features(model.arch.name))
             reader = video_source(extractor_of(checkpoint, here.device), VideoFolder(asked.videos))
         facts = {
             "model": model.arch.name,
@@ -177,7 +187,7 @@ def _left_out(record: LocalizationRecord) -> list[str]:
     if record.missing:
         names = ", ".join(record.missing[:3]) + (", ..." if len(record.missing) > 3 else "")
         lines.append(f"{len(record.missing)} annotated videos are not there ({names})")
-    lines += [f"{count} segments: {kind}" for kind, count in record.findings.items()]
+    lines += [f"{count} segments: {FINDINGS[kind]}" for kind, count in record.findings.items()]
     if not record.proposals:
         lines.append("nothing was found in any of the videos")
     return lines

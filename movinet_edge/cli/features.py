@@ -60,7 +60,7 @@ def features(
         int | None, typer.Option(min=1, help="CPU threads of PyTorch.", show_default=False)
     ] = None,
 ) -> None:
-    """Extract features at full fidelity: a .npy for each video, [snippets, features], and an index.
+    """Extract features at full fidelity: a .npy for each video, snippets by features, and an index.
 
     What is there already is kept: the same command goes on with what was stopped or killed.
     """
@@ -92,7 +92,7 @@ def features(
         with bar("features") as update:
             index = extract(extractor, annotations, folder, out, part or (1, 1), update)
         left_out = len(index["missing"]) + len(index["broken"])
-        if not index["videos"] and left_out:
+        if not index["videos"] and left_out and part is None:
             raise BadInput(
                 f"none of the {left_out} videos of {data} can be used (such as "
                 f"{[*index['missing'], *index['broken']][0]}); name the folder that has them"
@@ -117,9 +117,9 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _tell_left_out(index: dict[str, dict[str, str]]) -> None:
-    from movinet_edge.cli.console import err
+    from movinet_edge.cli.console import note
 
     lines = [f"{name} is left out: it is not there" for name in index["missing"]]
     lines += [f"{name} is left out: {reason}" for name, reason in index["broken"].items()]
     for line in lines:
-        err().print(f"note: {line}", highlight=False, soft_wrap=True)
+        note(line)

@@ -40,6 +40,7 @@ def run_segments(bundle: Bundle, asked: Watch) -> None:
         BadInput: as `SegmentStream`, a video that cannot be read, or a picture that cannot be
             drawn.
     """
+    from movinet_edge.cli.console import note
     from movinet_edge.errors import BadInput
     from movinet_edge.runtime.segments import SegmentStream
     from movinet_edge.runtime.timeline import check_timeline, save_timeline, thumbnails
@@ -64,6 +65,8 @@ def run_segments(bundle: Bundle, asked: Watch) -> None:
             seconds = stream.seconds
             view.show(segments, seconds)
         view.finish(segments)
+    if not segments and not camera:
+        note(f"no segment has a score of {asked.threshold:g} or more; lower --threshold")
     if asked.save is not None:
         title = f"{Path(asked.source).name}: {len(segments)} segments"
         pictures = thumbnails(asked.source, seconds)

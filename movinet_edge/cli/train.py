@@ -181,6 +181,15 @@ def _check(task: Task, stage: StageName | None, asked: Asked, resume: bool) -> N
             raise BadInput("--task localization needs a --stage: acp, lofi, head or all")
         if asked.val is not None:
             raise BadInput("annotations have their splits in --data; leave out --val")
+        if stage in (StageName.acp, StageName.head):
+            for name, value in (
+                ("--config", asked.fields.get("config")),
+                ("--memory-budget", asked.memory_budget),
+            ):
+                if value is not None:
+                    raise BadInput(f"{name} is of stage lofi; leave it out")
+        if stage is StageName.all and asked.features is not None:
+            raise BadInput("--stage all makes features by itself; leave out --features")
         return
     given: dict[str, object] = {"--stage": stage, "--videos": asked.videos}
     given |= {"--features": asked.features, "--config": asked.fields.get("config")}
@@ -194,21 +203,31 @@ def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None
     """Every stage in a folder of its own, from what the one before arrived at.
 
     Stages that are done are not done again, and one that was stopped goes on.
+
+    Raises:
+        BadInput: they began otherwise than is asked now.
     """
+    from movinet_edge.cli.console import note
     from movinet_edge.errors import BadInput
-    from movinet_edge.train.run_folder import BEST, RUN
+    from movinet_edge.train.run_folder import BEST, RUN, RunFolder
 
     if asked.recipe is None:
         raise BadInput("--stage all needs --recipe NAME, of NAME-acp, NAME-lofi and NAME-head")
     start: dict[str, Any] = {}
     for stage in ("acp", "lofi", "head"):
         place = out / stage
-        done = place / "done"
-        if not done.exists():
-            again = (place / RUN).exists()
-            fields = {} if again else asked.fields | {"stage": stage} | start
-            one = replace(asked, recipe=None if again else f"{asked.recipe}-{stage}", fields=fields)
-            run_one(one, place, here, options, again)
+        done, again = place / "done", (place / RUN).exists()
+        name, fields = f"{asked.recipe}-{stage}", asked.fields | {"stage": stage} | start
+        if again:
+            running = RunFolder(place).record().recipe
+            # Perhaps a memory budget chose it.
+            fields = {"reduction": running.reduction} | fields
+            _same_recipe(running, name, fields)
+        if done.exists():
+            if here.leads:
+                note(f"{place} is done")
+        else:
+            run_one(replace(asked, recipe=name, fields=fields), place, here, options, again)
             if here.leads:
                 done.touch()
             here.total(0)  # wait for the one that writes
@@ -217,6 +236,7 @@ def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None
 
 def run_one(asked: Asked, out: Path, here: World, options: TrainOptions, resume: bool) -> None:
     """Train to the end."""
+    from movinet_edge.cli.console import note
     from movinet_edge.cli.console import out as console
     from movinet_edge.errors import BadInput
     from movinet_edge.train.recipe import read_recipe
@@ -245,7 +265,7 @@ def run_one(asked: Asked, out: Path, here: World, options: TrainOptions, resume:
         try:
             record = trainer.run(tell)
         except KeyboardInterrupt:
-            _note(f"stopped; movinet-edge train --out {out} --resume goes on")
+            note(f"stopped; movinet-edge train --out {out} --resume goes on")
             raise
     if here.leads:
         if record is not None:
@@ -261,16 +281,18 @@ PLACES = ("data", "val", "videos", "features")
 def _trainer(
     chosen: Recipe, asked: Asked, folder: RunFolder, here: World, options: TrainOptions
 ) -> Loop[Any]:
-    from movinet_edge.cli.console import bar
+    from movinet_edge.cli.console import bar, note
     from movinet_edge.train.localization_data import Places, localization_trainer
     from movinet_edge.train.trainer import Trainer
 
     assert asked.data is not None
-    say = _note if here.leads else None
-    if chosen.stage is None or (asked.data.is_dir() and asked.videos is None):
+    say = note if here.leads else None
+    # A folder of classes, not annotations, has the actions of other videos.
+    classes = chosen.stage == "acp" and asked.data.is_dir() and asked.videos is None
+    if chosen.stage is None or classes:
         found, held_out = _videos(asked.data, asked.val)
         if here.leads and found.missing:
-            _note(f"{len(found.missing)} videos that {asked.data} names are not there")
+            note(f"{len(found.missing)} videos that {asked.data} names are not there")
         return Trainer(chosen, found, held_out, folder, here, options, say)
     places = Places(asked.data, asked.videos, asked.features)
     if not here.leads:
@@ -281,6 +303,7 @@ def _trainer(
 
 def _reduced(chosen: Recipe, asked: Asked, here: World) -> Recipe:
     """The recipe with a reduction that fits; what steps need is said."""
+    from movinet_edge.cli.console import note
     from movinet_edge.train.dry_run import fitted
     from movinet_edge.train.localization_data import Places, split_annotations
     from movinet_edge.train.localizing import localizer_start
@@ -290,7 +313,7 @@ def _reduced(chosen: Recipe, asked: Asked, here: World) -> Recipe:
     train, _ = split_annotations(asked.data)
     start = localizer_start(chosen, train.labels)
     videos = max(min(chosen.batch, len(train.videos)) // here.size, 1)
-    say = _note if here.leads else lambda text: None
+    say = note if here.leads else lambda text: None
     return fitted(chosen, start, videos, here.device, asked.memory_budget, say)
 
 
@@ -298,12 +321,6 @@ def _resolved(text: str) -> str:
     """``PLACE=FILE`` with the whole path of the file: a run may be resumed from elsewhere."""
     place, equals, file = text.partition("=")
     return f"{place}={Path(file).resolve()}" if equals else text
-
-
-def _note(text: str) -> None:
-    from movinet_edge.cli.console import err
-
-    err().print(f"note: {text}", highlight=False, soft_wrap=True)
 
 
 def _value(text: str) -> Any:

@@ -68,7 +68,9 @@ def width_of(folder: Path) -> int:
     Raises:
         BadInput: there is none, or it cannot be read.
     """
-    path = min(folder.rglob("*.npy"), default=None)
+    # What begins with a dot is in the making.
+    paths = (p for p in folder.rglob("*.npy") if not p.relative_to(folder).parts[0].startswith("."))
+    path = min(paths, default=None)
     if path is None:
         raise BadInput(f"there are no features (*.npy) in {folder}; name a folder that has some")
     try:

@@ -27,7 +27,7 @@ from movinet_edge.runtime.preprocess import fill
 from movinet_edge.runtime.snippets import length_of, read_snippets, snippet_times
 from movinet_edge.runtime.stream import check_frame, choose_backend
 from movinet_edge.runtime.tracks import Segment, Sighting, Tracker
-from movinet_edge.runtime.video import VideoFile, read_frames, upright
+from movinet_edge.runtime.video import BadVideo, VideoFile, read_frames, upright
 
 THRESHOLD = 0.1  # of scores, from which on a segment is told
 
@@ -267,8 +267,7 @@ class SegmentStream:
         """All segments of a video file, final, by their starts; begins a new stream.
 
         Raises:
-            BadVideo: it cannot be read.
-            BadInput: it is shorter than a snippet, where it is seen as a stream.
+            BadVideo: it cannot be read, or is shorter than a snippet where it is seen as a stream.
         """
         self.reset()
         if self.rule.whole:
@@ -280,7 +279,7 @@ class SegmentStream:
             frames = (f.image for f in read_frames(video, self.contract.frame_rate))
             changes = [change for part in self.run(frames) for change in part]
             if not self._snippets:
-                raise BadInput(self._too_short(video))
+                raise BadVideo(self._too_short(video))
             self.seconds = self._frames / self.contract.frame_rate
         final = [segment for segment in changes if segment.status == "final"]
         return sorted(final, key=lambda segment: (segment.start, segment.end))
@@ -295,8 +294,7 @@ class SegmentStream:
             seconds: how long the video is; default: as the file says.
 
         Raises:
-            BadVideo: it cannot be read.
-            BadInput: it is shorter than a snippet, where it is seen as a stream.
+            BadVideo: it cannot be read, or is shorter than a snippet where it is seen as a stream.
         """
         self._check_open()
         if not self.rule.whole:
@@ -304,7 +302,7 @@ class SegmentStream:
             frames = read_frames(video, self.contract.frame_rate)
             vectors = [v for f in frames if (v := self.encoder.step(f.image)) is not None]
             if not vectors:
-                raise BadInput(self._too_short(video))
+                raise BadVideo(self._too_short(video))
             return np.stack(vectors), len(vectors) * self.hop
         with VideoFile(video) as file:
             length, clock = length_of(file, seconds), self.clock

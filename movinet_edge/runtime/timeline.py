@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from movinet_edge.errors import BadInput
-from movinet_edge.files import atomic_file, write_errors
+from movinet_edge.files import NewFile, atomic_file, write_errors
 from movinet_edge.runtime.tracks import Segment
 from movinet_edge.runtime.video import BadVideo, read_frames
 
@@ -21,13 +21,14 @@ PALE = 0.35  # of a colour, at score 0
 
 
 def check_timeline(path: Path) -> None:
-    """Raise `BadInput` unless a timeline can be drawn there."""
+    """Raise `BadInput` unless a timeline can be drawn and written there."""
     try:
         import PIL  # noqa: F401
     except ImportError:
         raise BadInput("--save draws with Pillow; pip install 'movinet-edge[video]'") from None
     if path.suffix != ".png":
         raise BadInput(f"--save draws segments as a .png; name it {path.with_suffix('.png')}")
+    NewFile(path).discard()
 
 
 def thumbnails(video: str | Path, seconds: float) -> list[np.ndarray]:

@@ -11,9 +11,9 @@ import torch
 from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.models.localizer import Localizer
-from movinet_edge.train.fidelity import REDUCTIONS, SHARES, Fidelity, planned
+from movinet_edge.train.fidelity import REDUCTIONS, SHARES, Fidelity
 from movinet_edge.train.localization_loss import localization_loss
-from movinet_edge.train.localizing import Scoring, still
+from movinet_edge.train.localizing import Scoring, fidelities, still
 from movinet_edge.train.memory import peak_memory
 from movinet_edge.train.optim import freeze, make_optimizer, train_mode
 from movinet_edge.train.recipe import Recipe
@@ -58,6 +58,7 @@ def step_bytes(
         for parameter in copy.parameters():
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         optimizer.step()  # makes the averages that it keeps
+        average = deepcopy(copy) if recipe.ema else None
         optimizer.zero_grad(set_to_none=True)
         frames = torch.rand(videos, snippets, arch.clip_frames, 3, side, side, device=device)
         with torch.autocast(device.type, kind, enabled=kind is not None):
@@ -68,6 +69,7 @@ def step_bytes(
             loss = loss + logits.float().logsumexp(2).mean()
         loss.backward()
         optimizer.step()
+        del average  # held until here
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         return peak_memory(step, device)
@@ -76,11 +78,12 @@ def step_bytes(
 def step_need(
     start: Checkpoint, recipe: Recipe, fidelity: Fidelity, videos: int, device: torch.device
 ) -> Need:
-    """From steps of one and of two videos: every one more adds as much.
+    """From steps of one and, if there are more, of two videos: every one more adds as much.
 
     So what would not fit is found out without trying it.
     """
-    one, two = (step_bytes(start, recipe, fidelity, n, device) for n in (1, 2))
+    one = step_bytes(start, recipe, fidelity, 1, device)
+    more = step_bytes(start, recipe, fidelity, 2, device) - one if videos > 1 else 0
     model = start.model
     assert isinstance(model, Localizer)
     return Need(
@@ -88,7 +91,7 @@ def step_need(
         fidelity.snippets(model.arch.head.snippets),
         fidelity.side(start.preprocessing.width),
         videos,
-        one + (videos - 1) * (two - one),
+        one + (videos - 1) * more,
     )
 
 
@@ -117,15 +120,17 @@ def fitted(
         tried += [reduction for reduction in REDUCTIONS if reduction > recipe.reduction]
     for reduction in tried:
         needs = []
-        for fidelity in planned(config, reduction):
+        for fidelity in fidelities(recipe.model_copy(update={"reduction": reduction}), start):
             needs.append(step_need(start, recipe, fidelity, videos, device))
             say(str(needs[-1]))
             if budget is not None and needs[-1].bytes > budget * GIGABYTE:
                 break
         else:
             return recipe.model_copy(update={"reduction": reduction})
-    largest = max(need.bytes for need in needs) / GIGABYTE
     raise BadInput(
-        f"no configuration fits into {budget:g} GB, the last one needs {largest:.2f} GB; take a "
-        "smaller --batch or a smaller encoder"
+        f"{needs[-1].fidelity.name} does not fit into {budget:g} GB: reduced by {tried[-1]:g} it "
+        f"needs {needs[-1].bytes / GIGABYTE:.2f} GB; take a smaller --batch or a smaller encoder"
+        if not own
+        else f"{config} needs {needs[-1].bytes / GIGABYTE:.2f} GB, more than {budget:g} GB; take "
+        "larger factors, a smaller --batch or a smaller encoder"
     )

@@ -138,7 +138,37 @@ def extract(
                 index["broken"][video.name] = str(error).removeprefix(f"{path} ")
         progress(len(own), len(own), "")
     name = INDEX if shards == 1 else f"{INDEX}-{number}-of-{shards}"
-    write_text(out / f"{name}.json", json.dumps(index, indent=1) + "\n")
+    path = out / f"{name}.json"
+    whole = _with_others(index, path, {video.name for video in own})
+    write_text(path, json.dumps(whole, indent=1) + "\n")
+    return index
+
+
+def _with_others(index: dict[str, Any], path: Path, own: set[str]) -> dict[str, Any]:
+    """The index and what its file says of other videos, such as those of another split."""
+    if not path.exists():
+        return index
+    known = _read_index(path)
+    return {
+        "videos": {k: v for k, v in known["videos"].items() if k not in own} | index["videos"],
+        "missing": [name for name in known["missing"] if name not in own] + index["missing"],
+        "broken": {k: v for k, v in known["broken"].items() if k not in own} | index["broken"],
+    }
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_text("utf-8"))
+        index = {"videos": dict(index["videos"])} | {
+            "missing": list(index["missing"]),
+            "broken": dict(index["broken"]),
+        }
+        for entry in index["videos"].values():
+            entry["seconds"] = float(entry["seconds"])
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"{path} is damaged; remove it and run movinet-edge features again"
+        ) from None
     return index
 
 
@@ -152,12 +182,17 @@ def _claim(out: Path, facts: FeatureFacts) -> None:
     if not path.exists():
         if out.exists() and any(out.rglob("*.npy")):
             raise BadInput(f"{out} has features that others made; choose another --out")
+        # Another shard may be about to say it.
+        if out.is_dir() and any(p.name != FACTS and p.name[0] != "." for p in out.iterdir()):
+            raise BadInput(f"{out} has other files and no features; choose another --out")
         write_text(path, facts.model_dump_json(indent=1) + "\n")
         return
     known = read_facts(out)
     if known != facts:
         mine, theirs = facts.model_dump(), known.model_dump()
         other = [f"{k} {theirs[k]} -> {v}" for k, v in mine.items() if v != theirs[k]]
+        if mine.pop("weights_sha256") != theirs.pop("weights_sha256"):
+            other = ["by other weights"]
         raise BadInput(
             f"the features in {out} were made otherwise ({'; '.join(other)}); choose another --out"
         )
@@ -198,8 +233,8 @@ def _one(
         target = folder.folder / inside(f"{video.name}.npy")
     except ValueError:
         raise BadInput(f"the video name {video.name!r} leads out of --out; rename it") from None
-    if target.exists():
-        count = len(folder.read(video.name))
+    count = _whole(folder, video.name) if target.exists() else None
+    if count is not None:
         with VideoFile(path, threads=1) as file:
             seconds = float(length_of(file, video.seconds))
         every = extractor.facts.every
@@ -214,13 +249,18 @@ def _one(
     return {"file": f"{video.name}.npy", "snippets": count, "seconds": length}
 
 
+def _whole(folder: FeatureFolder, video: str) -> int | None:
+    """How many snippets the file of a video has; None if it is damaged, and to be made again."""
+    try:
+        return len(folder.read(video))
+    except BadInput:
+        return None
+
+
 def seconds_of(folder: Path) -> dict[str, float]:
     """How much of every video the features of a folder cover, as its indices tell; perhaps none."""
     found: dict[str, float] = {}
     for path in sorted(folder.glob(f"{INDEX}*.json")):
-        try:
-            entries = json.loads(path.read_text("utf-8"))["videos"]
-            found |= {name: float(entry["seconds"]) for name, entry in entries.items()}
-        except (ValueError, KeyError, TypeError):
-            raise BadInput(f"{path} is damaged; run movinet-edge features again") from None
+        entries = _read_index(path)["videos"]
+        found |= {name: entry["seconds"] for name, entry in entries.items()}
     return found

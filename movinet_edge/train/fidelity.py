@@ -60,14 +60,27 @@ def fidelity(name: str, reduction: float = PUBLISHED) -> Fidelity:
     return Fidelity(name, r_t, r_s)
 
 
-def planned(config: str, reduction: float = PUBLISHED) -> tuple[Fidelity, ...]:
+def planned(
+    config: str, reduction: float = PUBLISHED, snippets: int = 100, side: int = 224
+) -> tuple[Fidelity, ...]:
     """All that a run with this configuration goes through.
 
+    Args:
+        snippets, side: of a video at full fidelity.
+
     Raises:
-        BadInput: as `fidelity`.
+        BadInput: as `fidelity`, or rounding leaves nothing of the reduction.
     """
     names = tuple(SHARES) if config in CYCLES else (config,)
-    return tuple(fidelity(name, reduction) for name in names)
+    plan = tuple(fidelity(name, reduction) for name in names)
+    for one in plan:
+        seen = one.snippets(snippets), one.side(side)
+        if seen[0] > snippets or seen[1] > side or seen == (snippets, side):
+            raise BadInput(
+                f"the configuration {one.name} leaves {snippets} snippets of {side} pixels as they "
+                "are; take larger factors"
+            )
+    return plan
 
 
 def turn(config: str, epoch: int, batch: int, per_epoch: int) -> int:

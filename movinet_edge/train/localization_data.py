@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from movinet_edge.bundle import Preprocessing
 from movinet_edge.checkpoints.native import Checkpoint
@@ -18,14 +19,22 @@ from movinet_edge.data.features import FeatureFolder, width_of, with_features
 from movinet_edge.data.localization import action_clips
 from movinet_edge.data.snippets import VideoFolder
 from movinet_edge.errors import BadInput
+from movinet_edge.localization.conventions import convention_of
 from movinet_edge.models.encoder import Encoder
 from movinet_edge.models.localizer import Localizer
 from movinet_edge.models.registry import weights_sha256
 from movinet_edge.runtime.segments import SegmentStream
-from movinet_edge.train.extraction import Extractor, FeatureFacts, extract, seconds_of
-from movinet_edge.train.fidelity import Fidelity, planned
+from movinet_edge.train.extraction import (
+    FACTS,
+    Extractor,
+    FeatureFacts,
+    extract,
+    read_facts,
+    seconds_of,
+)
+from movinet_edge.train.fidelity import Fidelity
 from movinet_edge.train.localization_eval import Source
-from movinet_edge.train.localizing import LocalizationTrainer, localizer_start
+from movinet_edge.train.localizing import LocalizationTrainer, fidelities, localizer_start
 from movinet_edge.train.loop import Loop, TrainOptions
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe
@@ -102,7 +111,7 @@ def localization_trainer(
         start = localizer_start(recipe, train.labels)
         check = None
         if val is not None and _there(val, videos):
-            plan = planned(recipe.config, recipe.reduction)[0]
+            plan = fidelities(recipe, start)[0]
             check = (val, lambda model: reduced_source(model, start, videos, plan))
         there = _present(train, videos, tell)
         return LocalizationTrainer(recipe, start, there, videos, check, folder, world, options, say)
@@ -122,7 +131,13 @@ def _head(
     train, val = annotations
     where = places.features
     if where is None:
+        if recipe.init is None:
+            raise BadInput(
+                "--stage head needs a trained encoder; name it with --init, or its --features"
+            )
         videos = places.video_folder("head")
+        if convention_of(recipe.head).windowed:
+            raise BadInput(windows_need_features(f"the head {recipe.head}"))
         start = localizer_start(recipe, train.labels)
         where = folder.path / FEATURES
         extractor = extractor_of(start, world.device)
@@ -134,6 +149,7 @@ def _head(
         world.total(0)  # wait for the others
     features = FeatureFolder(where, width_of(where))
     start = localizer_start(recipe, train.labels, features.width)
+    check_encoder(where, start.model)
     train, missing = with_features(covered(train, where), features)
     if missing:
         say(f"{len(missing)} videos that {places.data} names have no features in {where}")
@@ -142,6 +158,26 @@ def _head(
         held = with_features(covered(val, where), features)[0]
         check = (held, lambda model: feature_source(features))
     return LocalizationTrainer(recipe, start, train, features, check, folder, world, options, say)
+
+
+def windows_need_features(name: str) -> str:
+    """Why a head that sees windows is not given videos."""
+    return (
+        f"{name} takes windows; extract the features with movinet-edge features --every SECONDS "
+        "and name them with --features"
+    )
+
+
+def check_encoder(features: Path, model: nn.Module) -> None:
+    """Raise `BadInput` if a folder says that another encoder than the model's made its features."""
+    assert isinstance(model, Localizer)
+    if model.encoder is None or not (features / FACTS).exists():
+        return
+    if read_facts(features).weights_sha256 != weights_sha256(model.encoder):
+        raise BadInput(
+            f"the features in {features} were made by other weights than those of the encoder "
+            "here; extract them with this one (movinet-edge features)"
+        )
 
 
 def _tell_left_out(index: dict[str, Any], say: Say) -> None:

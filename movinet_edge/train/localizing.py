@@ -36,7 +36,7 @@ from movinet_edge.models.localizer import Localizer
 from movinet_edge.models.localizer_table import localizer_arch
 from movinet_edge.models.registry import build, default_preprocessing, named_arch
 from movinet_edge.train.batches import Batches
-from movinet_edge.train.fidelity import planned, turn
+from movinet_edge.train.fidelity import Fidelity, planned, turn
 from movinet_edge.train.localization_eval import (
     Finder,
     LocalizationRecord,
@@ -49,6 +49,7 @@ from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe
 from movinet_edge.train.run_folder import RunFolder
 from movinet_edge.train.trainer import augmentation
+from movinet_edge.train.transfer import trained_contract
 
 
 def localizer_start(
@@ -92,6 +93,17 @@ def localizer_start(
     return Checkpoint(model, contract or default_preprocessing(arch), known)
 
 
+def fidelities(recipe: Recipe, start: Checkpoint) -> tuple[Fidelity, ...]:
+    """What the run goes through in stage lofi.
+
+    Raises:
+        BadInput: as `planned`.
+    """
+    assert isinstance(start.model, Localizer)
+    full = start.model.arch.head.snippets, start.preprocessing.width
+    return planned(recipe.config, recipe.reduction, *full)
+
+
 def _encoder(recipe: Recipe) -> tuple[Encoder | None, Preprocessing | None]:
     """What the run begins with, of the size that the recipe trains at."""
     if recipe.init is None:
@@ -115,7 +127,7 @@ def _encoder(recipe: Recipe) -> tuple[Encoder | None, Preprocessing | None]:
     side = recipe.size or contract.height
     if model.arch.resolution != side:
         model.arch = model.arch.model_copy(update={"resolution": side})
-    return model, contract.model_copy(update={"height": side, "width": side})
+    return model, trained_contract(contract, recipe, side)
 
 
 class Scoring(nn.Module):
@@ -173,7 +185,7 @@ class LocalizationTrainer(Loop[LocalizationBatch]):
         self.examples: SnippetVideos | FeatureVideos
         self.augments: list[Augment] = []
         if isinstance(videos, VideoFolder):
-            self.plan = planned(recipe.config, recipe.reduction)
+            self.plan = fidelities(recipe, start)
             self.augments = [
                 Augment(augmentation(recipe, f.side(contract.height))) for f in self.plan
             ]

@@ -62,9 +62,10 @@ def starting_point(recipe: Recipe, labels: Sequence[str], multi_label: bool = Fa
             weights = {k: v for k, v in weights.items() if not ANSWER.search(k)}
         model.load_state_dict(weights, strict=False)
     model.load_state_dict(parts.weights, strict=False)
-    return Checkpoint(model, _contract(contract, recipe, side), list(labels))
+    return Checkpoint(model, trained_contract(contract, recipe, side), list(labels))
 
 
-def _contract(contract: Preprocessing, recipe: Recipe, side: int) -> Preprocessing:
+def trained_contract(contract: Preprocessing, recipe: Recipe, side: int) -> Preprocessing:
+    """The contract of a model that is trained on frames of `side` pixels, at the recipe's rate."""
     rate = recipe.frame_rate or contract.frame_rate
     return contract.model_copy(update={"height": side, "width": side, "frame_rate": rate})

@@ -1,0 +1,334 @@
+"""Features of untrimmed videos: made, killed, shared; and what localizers find in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
+from movinet_edge.data.annotations import read_annotations
+from movinet_edge.data.features import width_of
+from movinet_edge.data.snippets import VideoFolder
+from movinet_edge.errors import BadInput
+from movinet_edge.models.localizer import Localizer
+from movinet_edge.train.extraction import extract, seconds_of
+from movinet_edge.train.localization_data import (
+    check_encoder,
+    covered,
+    extractor_of,
+    split_annotations,
+)
+from movinet_edge.train.localizing import localizer_start
+from movinet_edge.train.parallel import World
+from movinet_edge.train.recipe import make_recipe
+from tests.commands import COMMAND, Command, Refused
+from tests.untrimmed import LABELS, draw_set, recipe
+
+HERE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_set(tmp_path_factory.mktemp("untrimmed"))
+
+
+def small_checkpoint(folder: Path) -> Path:
+    """An untrained localizer."""
+    save_checkpoint(localizer_start(recipe("lofi"), LABELS), folder / "a.safetensors")
+    return folder / "a.safetensors"
+
+
+def test_features_go_on_after_a_kill(data: Path, call: Command, tmp_path: Path) -> None:
+    """Killed at any time, what is there is whole, and the same command completes it."""
+    out, again = tmp_path / "features", tmp_path / "again"
+    source = small_checkpoint(tmp_path)
+    words = ("features", source, "--data", data, "--videos", data.parent / "videos")
+    words += ("--snippets", "60", "--threads", "1", "--device", "cpu", "--out")
+    command = [*COMMAND, *map(str, [*words, out])]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as process:
+        while not list(out.rglob("train*.npy")) and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npy")}
+    assert 1 <= len(before) < 8
+    assert all(np.load(path).shape == (60, 128) for path in out.glob("*.npy"))
+    subprocess.run(command, check=True, **quiet)
+    for name, stamp in before.items():
+        assert (out / name).stat().st_mtime_ns == stamp
+    assert len(list(out.iterdir())) == 8 + 2  # and nothing half-written
+    for k in (1, 2):
+        assert call(*words, again, "--shard", f"{k}/2")[0] == 0
+    same_features(out, again)
+
+
+def same_features(one: Path, two: Path) -> None:
+    """Those of one process, and those of two shards."""
+    for path in one.glob("*.npy"):
+        np.testing.assert_array_equal(np.load(path), np.load(two / path.name))
+    parts = [json.loads((two / f"index-{k}-of-2.json").read_text())["videos"] for k in (1, 2)]
+    assert parts[0] | parts[1] == json.loads((one / "index.json").read_text())["videos"]
+    assert all(parts)
+
+
+def test_two_processes_share_the_videos(data: Path, made: Path) -> None:
+    """Under torchrun every process takes a shard."""
+    out = made / "shared"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "movinet_edge", "features"]
+    words = (made / "a.safetensors", "--data", data, "--videos", data.parent / "videos")
+    command += map(str, (*words, "--threads", "1", "--device", "cpu", "--out", out))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    same_features(made / "features", out)
+
+
+@pytest.fixture(scope="module")
+def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, and ``features`` of all videos beside it."""
+    folder = tmp_path_factory.mktemp("made")
+    checkpoint = load_checkpoint(small_checkpoint(folder))
+    videos = VideoFolder(data.parent / "videos")
+    extractor = extractor_of(checkpoint, HERE.device)
+    extract(extractor, read_annotations(data), videos, folder / "features")
+    return folder
+
+
+def test_videos_and_their_features_evaluate_alike(
+    data: Path, made: Path, call: Command, tmp_path: Path
+) -> None:
+    records = []
+    for where in (("--videos", data.parent / "videos"), ("--features", made / "features")):
+        path = tmp_path / "record.json"
+        words = ["--task", "localization", "--data", data, *where, "--json", path]
+        code, out, err = call("evaluate", made / "a.safetensors", *words)
+        assert (code, err) == (0, err)
+        assert "AR@10" in out
+        assert LABELS[0] in out
+        records.append(json.loads(path.read_text()))
+    assert records[0] == records[1]
+    record = records[0]
+    assert (record["videos"], record["split"], record["actions"]) == (2, "test", 4)
+    assert len(record["activitynet"]["map"]) == 10
+    assert set(record["activitynet"]["per_class"]) <= set(LABELS)
+
+
+def test_what_cannot_be_read_counts_nowhere(
+    data: Path, made: Path, call: Command, tmp_path: Path
+) -> None:
+    videos = tmp_path / "videos"
+    shutil.copytree(data.parent / "videos", videos)
+    (videos / "train1.mp4").write_bytes(b"no video")
+    (videos / "train3.mp4").unlink()
+    path, whole = tmp_path / "record.json", tmp_path / "whole.json"
+    words = ["--task", "localization", "--data", data, "--split", "train"]
+    source = made / "a.safetensors"
+    code, _, err = call("evaluate", source, *words, "--videos", videos, "--json", path)
+    assert code == 0
+    assert err.count("train1 is left out") == 1
+    assert "1 annotated videos are not there (train3)" in err
+    record = json.loads(path.read_text())
+    assert (record["videos"], record["actions"], record["missing"]) == (2, 4, ["train3"])
+    # The same as if they were not annotated.
+    content = json.loads(data.read_text())
+    content["database"] = {k: content["database"][k] for k in ("train0", "train2")}
+    (tmp_path / data.name).write_text(json.dumps(content))
+    words[3] = tmp_path / data.name
+    call("evaluate", source, *words, "--videos", videos, "--json", whole)
+    same = ("activitynet", "thumos", "recall", "area", "proposals", "actions")
+    other = json.loads(whole.read_text())
+    assert [record[key] for key in same] == [other[key] for key in same]
+
+
+def annotated(path: Path, changes: dict[str, Any]) -> Path:
+    """The test split's first video with other segments."""
+    entry = {"subset": "test", "duration": 8.0, "annotations": [changes]}
+    path.write_text(json.dumps({"database": {"test0": entry}}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("segment", "label", "sentence"),
+    [
+        ([5.0, 2.0], LABELS[0], "ends before it starts; correct it"),
+        ([1.0, 2.0], "jumping", "the class 'jumping' of"),
+        ([3.0, 3.0], LABELS[0], "no action is annotated in the 1 videos"),
+    ],
+)
+def test_segments_that_are_refused(
+    segment: list[float], label: str, sentence: str, made: Path, refused: Refused, tmp_path: Path
+) -> None:
+    path = annotated(tmp_path / "a.json", {"segment": segment, "label": label})
+    words = ("--task", "localization", "--data", path, "--features", made / "features")
+    assert sentence in refused("evaluate", made / "a.safetensors", *words)
+
+
+def test_a_segment_may_end_after_its_video(made: Path, call: Command, tmp_path: Path) -> None:
+    path = annotated(tmp_path / "a.json", {"segment": [5.0, 9.0], "label": LABELS[0]})
+    words = ("--task", "localization", "--data", path, "--features", made / "features")
+    code, _, err = call("evaluate", made / "a.safetensors", *words)
+    assert code == 0
+    assert "1 segments: end after their videos, kept" in err
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((12, 7), "has 7 features per snippet, not 128"),
+        ((128, 12), "features first; transpose it"),
+        ((0, 128), "has no snippets"),
+    ],
+)
+def test_features_that_are_refused(
+    shape: tuple[int, int], sentence: str, data: Path, made: Path, refused: Refused, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "test0.npy", np.zeros(shape, np.float32))
+    words = ("--task", "localization", "--data", data, "--features", tmp_path)
+    assert sentence in refused("evaluate", made / "a.safetensors", *words)
+
+
+def test_fewer_snippets_than_the_head_takes_are_stretched(
+    data: Path, made: Path, call: Command, tmp_path: Path
+) -> None:
+    for name in ("test0", "test1"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((3, 128), np.float32))
+    words = ("--task", "localization", "--data", data, "--features", tmp_path)
+    code, out, _ = call("evaluate", made / "a.safetensors", *words)
+    assert code == 0
+    assert re.search(r"proposals per video +[\d.]+", out)
+
+
+def test_what_does_not_belong_together_is_refused(
+    data: Path, made: Path, refused: Refused, tmp_path: Path
+) -> None:
+    source, videos = made / "a.safetensors", data.parent / "videos"
+    local = ("--task", "localization", "--data", data)
+    out = ("--out", tmp_path / "run")
+    sentences = {
+        ("train", *local, *out): "--task localization needs a --stage",
+        ("train", "--data", data, "--config", "S", *out): "--config is of localization",
+        ("train", *local, "--stage", "lofi", *out, "--model", "tsm-tiny"): "with --videos",
+        ("train", *local, "--stage", "all", *out): "--stage all needs --recipe NAME",
+        ("train", *local, "--stage", "head", *out, "--config", "S"): "--config is of stage lofi",
+        (
+            *("train", *local, "--stage", "all", *out, "--recipe", "motion"),
+            *("--features", made / "features"),
+        ): "makes features by itself",
+        (
+            *("train", *local, "--stage", "head", *out, "--recipe", "thumos-head"),
+            *("--init", source, "--videos", videos),
+        ): "takes windows; extract the features with movinet-edge features --every",
+        (
+            *("train", "--task", "localization", "--data", videos, "--stage", "head", *out),
+            *("--features", made / "features"),
+        ): "annotations",
+        ("evaluate", source, *local): "name either the folder of the videos (--videos) or of",
+        ("evaluate", source, "--data", data, "--videos", videos): "--videos is of localization",
+        ("features", source, "--data", data, "--videos", videos, *out, "--shard", "3/2"): "I/N",
+        ("features", source, "--data", data, "--videos", tmp_path / "no", *out): "no folder of",
+    }
+    for words, sentence in sentences.items():
+        assert sentence in refused(*words)
+    assert not (tmp_path / "run").exists()
+    other = make_recipe({"model": "tsm-tiny", "stage": "head", "snippets": 12})
+    with pytest.raises(BadInput, match="features have 5 values per snippet"):
+        localizer_start(other, LABELS, 5)
+    with pytest.raises(BadInput, match="gives no vectors of snippets"):
+        localizer_start(make_recipe({"model": "slowfast-tiny", "stage": "lofi"}), LABELS)
+
+
+def test_features_of_other_weights_are_not_mixed(data: Path, made: Path, refused: Refused) -> None:
+    words = ("--data", data, "--videos", data.parent / "videos", "--out", made / "features")
+    sentence = refused("features", made / "a.safetensors", *words, "--snippets", "7")
+    assert "were made otherwise (snippets 12 -> 7); choose another --out" in sentence
+
+
+def test_features_of_another_encoder_are_refused(
+    data: Path, made: Path, refused: Refused, tmp_path: Path
+) -> None:
+    other = localizer_start(recipe("lofi", seed=5), LABELS)
+    save_checkpoint(other, tmp_path / "other.safetensors")
+    where = ("--task", "localization", "--data", data, "--features", made / "features")
+    sentence = "were made by other weights than those of the encoder here"
+    assert sentence in refused("evaluate", tmp_path / "other.safetensors", *where)
+    stage = ("--stage", "head", "--init", tmp_path / "other.safetensors", "--set", "snippets=12")
+    assert sentence in refused("train", *where, *stage, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    known = load_checkpoint(made / "a.safetensors").model
+    assert isinstance(known, Localizer)
+    check_encoder(made / "features", known)
+    (tmp_path / "a.npy").touch()
+    check_encoder(tmp_path, known)  # made by others, who do not tell
+
+
+def test_splits_have_one_index(data: Path, made: Path, tmp_path: Path) -> None:
+    """What was extracted before stays known, also where annotations tell no lengths."""
+    content = json.loads(data.read_text())
+    for entry in content["database"].values():
+        del entry["duration"]
+    path = tmp_path / "segments.json"
+    path.write_text(json.dumps(content))
+    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
+    videos, out = VideoFolder(data.parent / "videos"), tmp_path / "features"
+    for split in ("train", "val"):
+        told = extract(extractor, read_annotations(path, split), videos, out)
+        assert all(name.startswith(split) for name in told["videos"])
+    assert seconds_of(out) == {f"train{k}": 8.0 for k in range(4)} | {"val0": 8.0, "val1": 8.0}
+    (tmp_path / "fewer").mkdir()
+    shutil.copy(data.parent / "videos" / "val0.mp4", tmp_path / "fewer")
+    told = extract(extractor, read_annotations(path, "val"), VideoFolder(tmp_path / "fewer"), out)
+    assert told["missing"] == ["val1"]
+    assert "val1" not in seconds_of(out)
+
+
+def test_a_damaged_file_is_made_again(data: Path, made: Path, tmp_path: Path) -> None:
+    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
+    videos, out = VideoFolder(data.parent / "videos"), tmp_path / "features"
+    (out / ".shard-1-of-2").mkdir(parents=True)
+    (out / "features.json").write_text(extractor.facts.model_dump_json())
+    (out / "val0.npy").touch()
+    extract(extractor, read_annotations(data, "val"), videos, out)
+    again = np.load(out / "val0.npy")
+    np.testing.assert_array_equal(again, np.load(made / "features" / "val0.npy"))
+    (out / ".shard-1-of-2" / "features.npy").touch()  # of a process that is at work
+    assert width_of(out) == again.shape[1]
+
+
+def test_lengths_come_from_the_index(data: Path, made: Path) -> None:
+    train, val = split_annotations(data)
+    assert val is not None
+    assert {video.split for video in train.videos} == {"train"}
+    assert [v.feature_seconds for v in covered(val, made / "features").videos] == [8.0, 8.0]
+
+
+def test_a_bundle_evaluates_as_its_checkpoint(
+    data: Path, made: Path, call: Command, tmp_path: Path
+) -> None:
+    source, bundle = made / "a.safetensors", tmp_path / "bundle"
+    code, _, err = call("export", source, "--out", bundle, "--format", "onnx", "--no-verify")
+    assert code == 0, err
+    found = []
+    for subject in (source, bundle):
+        path = tmp_path / "record.json"
+        words = ("--task", "localization", "--data", data, "--videos", data.parent / "videos")
+        code, _, err = call("evaluate", subject, *words, "--json", path)
+        assert code == 0, err
+        found.append(json.loads(path.read_text()))
+    assert found[1]["engine"].startswith("onnxruntime")
+    for key in ("videos", "actions", "proposals", "detections", "snippets"):
+        assert found[0][key] == found[1][key]
+    for key in ("activitynet", "thumos"):
+        assert found[0][key]["map"] == pytest.approx(found[1][key]["map"], abs=1e-3)
