@@ -30,7 +30,7 @@ from movinet_edge.train.localization_eval import LocalizationRecord
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/localization/bundles"
 VIDEOS = 20
 CALIBRATED = "int8"
-PRECISIONS = ("fp32", "fp16", "dynamic", CALIBRATED)
+PRECISIONS = ("fp32", "fp16", "int8-weights", CALIBRATED)
 
 
 class SegmentRuns(Record):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from movinet_edge.benchmarks.machine import describe_machine, memory_mb, tool_versions
 from movinet_edge.benchmarks.record import Machine
 from movinet_edge.benchmarks.slowfast import ENGINES
-from movinet_edge.bundle import Record
+from movinet_edge.bundle import Bundle, Record
 from movinet_edge.errors import BadInput
 from movinet_edge.export.localizer_verify import alike
 from movinet_edge.files import write_text
@@ -71,26 +70,30 @@ class LiveRun(Record):
         return max(self.memory_mb[5:]) - self.memory_mb[4]
 
 
-def frames(data: Path, rate: float) -> Iterator[np.ndarray]:
-    """Those of all videos, one after the other."""
-    for video in sorted(data.glob("*/*.mp4")):
-        for frame in read_frames(video, rate):
-            yield frame.image
+def read(engine: str) -> LiveRun:
+    """The record of an engine."""
+    return LiveRun.model_validate_json((RESULTS / f"{engine}.json").read_text("utf-8"))
 
 
-def play(bundle: Path, engine: str, data: Path) -> Played:
+def frames(data: Path, rate: float) -> list[np.ndarray]:
+    """Those of all videos, one after the other, until it is half an hour."""
+    videos = sorted(data.glob("*/*.mp4"))
+    seen = (frame.image for video in videos for frame in read_frames(video, rate))
+    images = list(islice(seen, round(MINUTES * 60 * rate)))
+    if len(images) < MINUTES * 60 * rate:
+        raise BadInput(f"the videos of {data} are shorter than {MINUTES} minutes")
+    return images
+
+
+def play(bundle: Path, engine: str, images: list[np.ndarray]) -> Played:
     """Live, frame by frame."""
     final, memory, began = list[Segment](), list[float](), time.perf_counter()
     with SegmentStream(bundle, engine) as stream:
-        rate = stream.contract.frame_rate
-        source = frames(data, rate)
-        for _ in range(MINUTES):
-            images = list(islice(source, round(60 * rate)))
-            if len(images) < 60 * rate:
-                raise BadInput(f"the videos of {data} are shorter than {MINUTES} minutes")
-            for image in images:
-                final += [change for change in stream.step(image) if change.status == "final"]
-            memory.append(memory_mb("VmRSS") or 0.0)
+        minute = round(60 * stream.contract.frame_rate)
+        for number, image in enumerate(images, 1):
+            final += [change for change in stream.step(image) if change.status == "final"]
+            if number % minute == 0:
+                memory.append(memory_mb("VmRSS") or 0.0)
         final += [change for change in stream.finish() if change.status == "final"]
         name = stream.bundle.manifest.name
     return Played(name, final, memory, time.perf_counter() - began)
@@ -116,11 +119,10 @@ class Afterwards:
         return [one for number, seen in numbered for one in seen if self.owner(one) == number]
 
 
-def afterwards(bundle: Path, data: Path) -> Afterwards:
+def afterwards(bundle: Path, images: list[np.ndarray]) -> Afterwards:
     """Every snippet and every window by itself."""
     with SegmentStream(bundle, "torch") as stream:
-        clock, rate = stream.clock, stream.contract.frame_rate
-        images = list(islice(frames(data, rate), round(MINUTES * 60 * rate)))
+        clock = stream.clock
         begin = range(0, len(images) - clock.frames + 1, clock.hop)
         vectors = [stream.encoder.encode(np.stack(images[b : b + clock.frames])) for b in begin]
         features, held = np.stack(vectors), len(stream.head.input)
@@ -164,9 +166,10 @@ def compare(engine: str, played: Played, seen: Afterwards) -> LiveRun:
 
 def main() -> None:
     bundle, data = map(Path, sys.argv[1:])
-    # First, or what PyTorch frees afterwards hides what a stream takes.
-    played = {engine: play(bundle, engine, data) for engine in ENGINES}
-    seen = afterwards(bundle, data)
+    # All of them first, for decoders take and free memory. PyTorch last, for the same reason.
+    images = frames(data, Bundle(bundle).manifest.preprocessing.frame_rate)
+    played = {engine: play(bundle, engine, images) for engine in ENGINES}
+    seen = afterwards(bundle, images)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for engine, one in played.items():
         run = compare(engine, one, seen)
