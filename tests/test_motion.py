@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +31,7 @@ from movinet_edge.data.motion import (
 from movinet_edge.data.scene import ATTRIBUTES
 from movinet_edge.errors import BadInput
 from movinet_edge.runtime.video import read_frames
-from tests.commands import movinet_edge
+from tests.commands import COMMAND, movinet_edge
 
 FRAMES = int(SECONDS * FRAME_RATE)
 
@@ -206,3 +211,30 @@ def test_the_adaptive_set(tmp_path: Path) -> None:
         MotionConfig(untrimmed=True, variant="adaptive")
     with pytest.raises(BadInput, match="from 2 to 12"):
         MotionConfig(classes=14, variant="adaptive")
+
+
+def test_nothing_is_left_when_it_is_ended(tmp_path: Path) -> None:
+    """Neither files nor processes, by a signal that only asks."""
+    words = ("data", "make", "motion", "--per-class", "100", "--jobs", "2", "--out", tmp_path / "m")
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    command = [*COMMAND, *map(str, words)]
+    with subprocess.Popen(command, start_new_session=True, **quiet) as process:
+        while not list(tmp_path.rglob("*.mp4")) and process.poll() is None:
+            time.sleep(0.01)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
+    # What counts semaphores goes a moment later.
+    limit = time.monotonic() + 20
+    while processes(process.pid) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not processes(process.pid)
+
+
+def processes(group: int) -> bool:
+    """Whether there are any of the group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -5,6 +5,7 @@ Exit 0: done and holds; 1: a check did not hold; 2: wrong use or bad input.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -65,6 +66,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main() -> None:
     """The console script."""
+    # As if interrupted: what is half-written goes, and so do processes that help.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         code = app(standalone_mode=False)
     except BadInput as error:
