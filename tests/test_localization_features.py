@@ -223,6 +223,7 @@ def test_what_does_not_belong_together_is_refused(
         ("train", *local, "--stage", "lofi", *out, "--model", "tsm-tiny"): "with --videos",
         ("train", *local, "--stage", "all", *out): "--stage all needs --recipe NAME",
         ("train", *local, "--stage", "head", *out, "--config", "S"): "--config is of stage lofi",
+        ("train", *local, "--stage", "acp", *out, "--actions", videos): "--actions is of stage all",
         (
             *("train", *local, "--stage", "all", *out, "--recipe", "motion"),
             *("--features", made / "features"),

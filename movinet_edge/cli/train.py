@@ -59,6 +59,13 @@ def train(
     features: Annotated[
         Path | None, _option("Of stage head: features that movinet-edge features made of them.")
     ] = None,
+    actions: Annotated[
+        Path | None,
+        _option(
+            "Of stage all: a folder of classes that stage acp learns from, in the place of the "
+            "actions that --data has in --videos."
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         _option(
@@ -150,7 +157,7 @@ def train(
     if init is not None and Path(init).exists():
         fields["init"] = str(Path(init).resolve())  # a run may be resumed from elsewhere
     options = TrainOptions(workers, cache, save_every, log_every)
-    asked = Asked(recipe, fields, data, val, videos, features, memory_budget)
+    asked = Asked(recipe, fields, data, val, videos, features, actions, memory_budget)
     _check(task, stage, asked, resume)
     with world(device) as here:
         if stage is StageName.all:
@@ -169,6 +176,7 @@ class Asked:
     val: Path | None
     videos: Path | None
     features: Path | None
+    actions: Path | None
     memory_budget: float | None
 
 
@@ -176,6 +184,8 @@ def _check(task: Task, stage: StageName | None, asked: Asked, resume: bool) -> N
     """Raises: BadInput: options that do not belong together."""
     from movinet_edge.errors import BadInput
 
+    if asked.actions is not None and stage is not StageName.all:
+        raise BadInput("--actions is of stage all; name other stages' videos with --data")
     if task is Task.localization:
         if stage is None and not resume and "stage" not in asked.fields and asked.recipe is None:
             raise BadInput("--task localization needs a --stage: acp, lofi, head or all")
@@ -227,7 +237,10 @@ def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None
             if here.leads:
                 note(f"{place} is done")
         else:
-            run_one(replace(asked, recipe=name, fields=fields), place, here, options, again)
+            one = replace(asked, recipe=name, fields=fields)
+            if stage == StageName.acp and asked.actions is not None:
+                one = replace(one, data=asked.actions, videos=None)
+            run_one(one, place, here, options, again)
             if here.leads:
                 done.touch()
             here.total(0)  # wait for the one that writes
