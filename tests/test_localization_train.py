@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from movinet_edge.checkpoints.native import load_checkpoint
+from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.models.localizer import Localizer
 from movinet_edge.train.dry_run import fitted, step_bytes, step_need
@@ -54,7 +54,9 @@ def begin(one: Recipe, data: Path, out: Path, **options: Any) -> LocalizationTra
 def test_a_stopped_run_arrives_at_the_same_weights(
     stage: str, changes: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
-    one = recipe(stage, **changes)
+    encoder = tmp_path / "encoder.safetensors"
+    save_checkpoint(localizer_start(recipe("lofi"), LABELS), encoder)
+    one = recipe(stage, init=str(encoder), **changes)
     begin(one, data, tmp_path / "whole").run(lambda now: None)
     stopped = begin(one, data, tmp_path / "stopped", save_every=1)
     with pytest.raises(Stopped):
