@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
 from movinet_edge.data.annotations import read_annotations
@@ -31,17 +30,9 @@ from movinet_edge.train.localization_data import (
     split_annotations,
 )
 from movinet_edge.train.localizing import localizer_start
-from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import make_recipe
 from tests.commands import COMMAND, Command, Refused
-from tests.untrimmed import LABELS, draw_set, recipe
-
-HERE = World(0, 1, torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_set(tmp_path_factory.mktemp("untrimmed"))
+from tests.untrimmed import HERE, LABELS, recipe
 
 
 def small_checkpoint(folder: Path) -> Path:
@@ -50,11 +41,11 @@ def small_checkpoint(folder: Path) -> Path:
     return folder / "a.safetensors"
 
 
-def test_features_go_on_after_a_kill(data: Path, call: Command, tmp_path: Path) -> None:
+def test_features_go_on_after_a_kill(untrimmed: Path, call: Command, tmp_path: Path) -> None:
     """Killed at any time, what is there is whole, and the same command completes it."""
     out, again = tmp_path / "features", tmp_path / "again"
     source = small_checkpoint(tmp_path)
-    words = ("features", source, "--data", data, "--videos", data.parent / "videos")
+    words = ("features", source, "--data", untrimmed, "--videos", untrimmed.parent / "videos")
     words += ("--snippets", "60", "--threads", "1", "--device", "cpu", "--out")
     command = [*COMMAND, *map(str, [*words, out])]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -84,12 +75,12 @@ def same_features(one: Path, two: Path) -> None:
     assert all(parts)
 
 
-def test_two_processes_share_the_videos(data: Path, made: Path) -> None:
+def test_two_processes_share_the_videos(untrimmed: Path, made: Path) -> None:
     """Under torchrun every process takes a shard."""
     out = made / "shared"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "movinet_edge", "features"]
-    words = (made / "a.safetensors", "--data", data, "--videos", data.parent / "videos")
+    words = (made / "a.safetensors", "--data", untrimmed, "--videos", untrimmed.parent / "videos")
     command += map(str, (*words, "--threads", "1", "--device", "cpu", "--out", out))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -97,23 +88,23 @@ def test_two_processes_share_the_videos(data: Path, made: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(untrimmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, and ``features`` of all videos beside it."""
     folder = tmp_path_factory.mktemp("made")
     checkpoint = load_checkpoint(small_checkpoint(folder))
-    videos = VideoFolder(data.parent / "videos")
+    videos = VideoFolder(untrimmed.parent / "videos")
     extractor = extractor_of(checkpoint, HERE.device)
-    extract(extractor, read_annotations(data), videos, folder / "features")
+    extract(extractor, read_annotations(untrimmed), videos, folder / "features")
     return folder
 
 
 def test_videos_and_their_features_evaluate_alike(
-    data: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, made: Path, call: Command, tmp_path: Path
 ) -> None:
     records = []
-    for where in (("--videos", data.parent / "videos"), ("--features", made / "features")):
+    for where in (("--videos", untrimmed.parent / "videos"), ("--features", made / "features")):
         path = tmp_path / "record.json"
-        words = ["--task", "localization", "--data", data, *where, "--json", path]
+        words = ["--task", "localization", "--data", untrimmed, *where, "--json", path]
         code, out, err = call("evaluate", made / "a.safetensors", *words)
         assert (code, err) == (0, err)
         assert "AR@10" in out
@@ -127,14 +118,14 @@ def test_videos_and_their_features_evaluate_alike(
 
 
 def test_what_cannot_be_read_counts_nowhere(
-    data: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, made: Path, call: Command, tmp_path: Path
 ) -> None:
     videos = tmp_path / "videos"
-    shutil.copytree(data.parent / "videos", videos)
+    shutil.copytree(untrimmed.parent / "videos", videos)
     (videos / "train1.mp4").write_bytes(b"no video")
     (videos / "train3.mp4").unlink()
     path, whole = tmp_path / "record.json", tmp_path / "whole.json"
-    words = ["--task", "localization", "--data", data, "--split", "train"]
+    words = ["--task", "localization", "--data", untrimmed, "--split", "train"]
     source = made / "a.safetensors"
     code, _, err = call("evaluate", source, *words, "--videos", videos, "--json", path)
     assert code == 0
@@ -143,10 +134,10 @@ def test_what_cannot_be_read_counts_nowhere(
     record = json.loads(path.read_text())
     assert (record["videos"], record["actions"], record["missing"]) == (2, 4, ["train3"])
     # The same as if they were not annotated.
-    content = json.loads(data.read_text())
+    content = json.loads(untrimmed.read_text())
     content["database"] = {k: content["database"][k] for k in ("train0", "train2")}
-    (tmp_path / data.name).write_text(json.dumps(content))
-    words[3] = tmp_path / data.name
+    (tmp_path / untrimmed.name).write_text(json.dumps(content))
+    words[3] = tmp_path / untrimmed.name
     call("evaluate", source, *words, "--videos", videos, "--json", whole)
     same = ("activitynet", "thumos", "recall", "area", "proposals", "actions")
     other = json.loads(whole.read_text())
@@ -193,33 +184,38 @@ def test_a_segment_may_end_after_its_video(made: Path, call: Command, tmp_path: 
     ],
 )
 def test_features_that_are_refused(
-    shape: tuple[int, int], sentence: str, data: Path, made: Path, refused: Refused, tmp_path: Path
+    shape: tuple[int, int],
+    sentence: str,
+    untrimmed: Path,
+    made: Path,
+    refused: Refused,
+    tmp_path: Path,
 ) -> None:
     np.save(tmp_path / "test0.npy", np.zeros(shape, np.float32))
-    words = ("--task", "localization", "--data", data, "--features", tmp_path)
+    words = ("--task", "localization", "--data", untrimmed, "--features", tmp_path)
     assert sentence in refused("evaluate", made / "a.safetensors", *words)
 
 
 def test_fewer_snippets_than_the_head_takes_are_stretched(
-    data: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, made: Path, call: Command, tmp_path: Path
 ) -> None:
     for name in ("test0", "test1"):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((3, 128), np.float32))
-    words = ("--task", "localization", "--data", data, "--features", tmp_path)
+    words = ("--task", "localization", "--data", untrimmed, "--features", tmp_path)
     code, out, _ = call("evaluate", made / "a.safetensors", *words)
     assert code == 0
     assert re.search(r"proposals per video +[\d.]+", out)
 
 
 def test_what_does_not_belong_together_is_refused(
-    data: Path, made: Path, refused: Refused, tmp_path: Path
+    untrimmed: Path, made: Path, refused: Refused, tmp_path: Path
 ) -> None:
-    source, videos = made / "a.safetensors", data.parent / "videos"
-    local = ("--task", "localization", "--data", data)
+    source, videos = made / "a.safetensors", untrimmed.parent / "videos"
+    local = ("--task", "localization", "--data", untrimmed)
     out = ("--out", tmp_path / "run")
     sentences = {
         ("train", *local, *out): "--task localization needs a --stage",
-        ("train", "--data", data, "--config", "S", *out): "--config is of localization",
+        ("train", "--data", untrimmed, "--config", "S", *out): "--config is of localization",
         ("train", *local, "--stage", "lofi", *out, "--model", "tsm-tiny"): "with --videos",
         ("train", *local, "--stage", "all", *out): "--stage all needs --recipe NAME",
         ("train", *local, "--stage", "head", *out, "--config", "S"): "--config is of stage lofi",
@@ -237,9 +233,34 @@ def test_what_does_not_belong_together_is_refused(
             *("--features", made / "features"),
         ): "annotations",
         ("evaluate", source, *local): "name either the folder of the videos (--videos) or of",
-        ("evaluate", source, "--data", data, "--videos", videos): "--videos is of localization",
-        ("features", source, "--data", data, "--videos", videos, *out, "--shard", "3/2"): "I/N",
-        ("features", source, "--data", data, "--videos", tmp_path / "no", *out): "no folder of",
+        (
+            "evaluate",
+            source,
+            "--data",
+            untrimmed,
+            "--videos",
+            videos,
+        ): "--videos is of localization",
+        (
+            "features",
+            source,
+            "--data",
+            untrimmed,
+            "--videos",
+            videos,
+            *out,
+            "--shard",
+            "3/2",
+        ): "I/N",
+        (
+            "features",
+            source,
+            "--data",
+            untrimmed,
+            "--videos",
+            tmp_path / "no",
+            *out,
+        ): "no folder of",
     }
     for words, sentence in sentences.items():
         assert sentence in refused(*words)
@@ -251,18 +272,27 @@ def test_what_does_not_belong_together_is_refused(
         localizer_start(make_recipe({"model": "slowfast-tiny", "stage": "lofi"}), LABELS)
 
 
-def test_features_of_other_weights_are_not_mixed(data: Path, made: Path, refused: Refused) -> None:
-    words = ("--data", data, "--videos", data.parent / "videos", "--out", made / "features")
+def test_features_of_other_weights_are_not_mixed(
+    untrimmed: Path, made: Path, refused: Refused
+) -> None:
+    words = (
+        "--data",
+        untrimmed,
+        "--videos",
+        untrimmed.parent / "videos",
+        "--out",
+        made / "features",
+    )
     sentence = refused("features", made / "a.safetensors", *words, "--snippets", "7")
     assert "were made otherwise (snippets 12 -> 7); choose another --out" in sentence
 
 
 def test_features_of_another_encoder_are_refused(
-    data: Path, made: Path, refused: Refused, tmp_path: Path
+    untrimmed: Path, made: Path, refused: Refused, tmp_path: Path
 ) -> None:
     other = localizer_start(recipe("lofi", seed=5), LABELS)
     save_checkpoint(other, tmp_path / "other.safetensors")
-    where = ("--task", "localization", "--data", data, "--features", made / "features")
+    where = ("--task", "localization", "--data", untrimmed, "--features", made / "features")
     sentence = "were made by other weights than those of the encoder here"
     assert sentence in refused("evaluate", tmp_path / "other.safetensors", *where)
     stage = ("--stage", "head", "--init", tmp_path / "other.safetensors", "--set", "snippets=12")
@@ -275,48 +305,48 @@ def test_features_of_another_encoder_are_refused(
     check_encoder(tmp_path, known)  # made by others, who do not tell
 
 
-def test_splits_have_one_index(data: Path, made: Path, tmp_path: Path) -> None:
+def test_splits_have_one_index(untrimmed: Path, made: Path, tmp_path: Path) -> None:
     """What was extracted before stays known, also where annotations tell no lengths."""
-    content = json.loads(data.read_text())
+    content = json.loads(untrimmed.read_text())
     for entry in content["database"].values():
         del entry["duration"]
     path = tmp_path / "segments.json"
     path.write_text(json.dumps(content))
     extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
-    videos, out = VideoFolder(data.parent / "videos"), tmp_path / "features"
+    videos, out = VideoFolder(untrimmed.parent / "videos"), tmp_path / "features"
     for split in ("train", "val"):
         told = extract(extractor, read_annotations(path, split), videos, out)
         assert all(name.startswith(split) for name in told["videos"])
     assert seconds_of(out) == {f"train{k}": 8.0 for k in range(4)} | {"val0": 8.0, "val1": 8.0}
     (tmp_path / "fewer").mkdir()
-    shutil.copy(data.parent / "videos" / "val0.mp4", tmp_path / "fewer")
+    shutil.copy(untrimmed.parent / "videos" / "val0.mp4", tmp_path / "fewer")
     told = extract(extractor, read_annotations(path, "val"), VideoFolder(tmp_path / "fewer"), out)
     assert told["missing"] == ["val1"]
     assert "val1" not in seconds_of(out)
 
 
-def test_a_damaged_file_is_made_again(data: Path, made: Path, tmp_path: Path) -> None:
+def test_a_damaged_file_is_made_again(untrimmed: Path, made: Path, tmp_path: Path) -> None:
     extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
-    videos, out = VideoFolder(data.parent / "videos"), tmp_path / "features"
+    videos, out = VideoFolder(untrimmed.parent / "videos"), tmp_path / "features"
     (out / ".shard-1-of-2").mkdir(parents=True)
     (out / "features.json").write_text(extractor.facts.model_dump_json())
     (out / "val0.npy").touch()
-    extract(extractor, read_annotations(data, "val"), videos, out)
+    extract(extractor, read_annotations(untrimmed, "val"), videos, out)
     again = np.load(out / "val0.npy")
     np.testing.assert_array_equal(again, np.load(made / "features" / "val0.npy"))
     (out / ".shard-1-of-2" / "features.npy").touch()  # of a process that is at work
     assert width_of(out) == again.shape[1]
 
 
-def test_lengths_come_from_the_index(data: Path, made: Path) -> None:
-    train, val = split_annotations(data)
+def test_lengths_come_from_the_index(untrimmed: Path, made: Path) -> None:
+    train, val = split_annotations(untrimmed)
     assert val is not None
     assert {video.split for video in train.videos} == {"train"}
     assert [v.feature_seconds for v in covered(val, made / "features").videos] == [8.0, 8.0]
 
 
 def test_a_bundle_evaluates_as_its_checkpoint(
-    data: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, made: Path, call: Command, tmp_path: Path
 ) -> None:
     source, bundle = made / "a.safetensors", tmp_path / "bundle"
     code, _, err = call("export", source, "--out", bundle, "--format", "onnx", "--no-verify")
@@ -324,7 +354,14 @@ def test_a_bundle_evaluates_as_its_checkpoint(
     found = []
     for subject in (source, bundle):
         path = tmp_path / "record.json"
-        words = ("--task", "localization", "--data", data, "--videos", data.parent / "videos")
+        words = (
+            "--task",
+            "localization",
+            "--data",
+            untrimmed,
+            "--videos",
+            untrimmed.parent / "videos",
+        )
         code, _, err = call("evaluate", subject, *words, "--json", path)
         assert code == 0, err
         found.append(json.loads(path.read_text()))

@@ -22,28 +22,20 @@ from movinet_edge.train.localization_data import (
 )
 from movinet_edge.train.localizing import LocalizationTrainer, localizer_start
 from movinet_edge.train.loop import TrainOptions
-from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe
 from movinet_edge.train.run_folder import LAST, RunFolder, RunRecord
 from tests.commands import Command, Refused
 from tests.stopping import Stopped, stop_after
-from tests.untrimmed import LABELS, SMALL, draw_set, recipe
-
-HERE = World(0, 1, torch.device("cpu"))
+from tests.untrimmed import HERE, LABELS, SMALL, recipe
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_set(tmp_path_factory.mktemp("untrimmed"))
-
-
-def begin(one: Recipe, data: Path, out: Path, **options: Any) -> LocalizationTrainer:
+def begin(one: Recipe, untrimmed: Path, out: Path, **options: Any) -> LocalizationTrainer:
     folder = RunFolder(out)
-    places = Places(data, data.parent / "videos")
+    places = Places(untrimmed, untrimmed.parent / "videos")
     trainer = localization_trainer(one, places, folder, HERE, TrainOptions(**options))
     assert isinstance(trainer, LocalizationTrainer)
     if not (out / "run.json").exists():
-        folder.begin(RunRecord(recipe=one, data=str(data)))
+        folder.begin(RunRecord(recipe=one, data=str(untrimmed)))
     return trainer
 
 
@@ -52,16 +44,16 @@ def begin(one: Recipe, data: Path, out: Path, **options: Any) -> LocalizationTra
     [("lofi", {"config": "cycle-long"}), ("head", {"optimizer": "adam", "ema": 0.5})],
 )
 def test_a_stopped_run_arrives_at_the_same_weights(
-    stage: str, changes: dict[str, Any], data: Path, tmp_path: Path
+    stage: str, changes: dict[str, Any], untrimmed: Path, tmp_path: Path
 ) -> None:
     encoder = tmp_path / "encoder.safetensors"
     save_checkpoint(localizer_start(recipe("lofi"), LABELS), encoder)
     one = recipe(stage, init=str(encoder), **changes)
-    begin(one, data, tmp_path / "whole").run(lambda now: None)
-    stopped = begin(one, data, tmp_path / "stopped", save_every=1)
+    begin(one, untrimmed, tmp_path / "whole").run(lambda now: None)
+    stopped = begin(one, untrimmed, tmp_path / "stopped", save_every=1)
     with pytest.raises(Stopped):
         stopped.run(stop_after(4))
-    resumed = begin(one, data, tmp_path / "stopped", save_every=1)
+    resumed = begin(one, untrimmed, tmp_path / "stopped", save_every=1)
     resumed.resume()
     assert resumed.step == 3
     resumed.run(lambda now: None)
@@ -80,9 +72,9 @@ def test_a_stopped_run_arrives_at_the_same_weights(
 
 
 def test_no_step_sees_a_video_in_full(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    untrimmed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = begin(recipe("lofi", config="cycle-long"), data, tmp_path / "run")
+    trainer = begin(recipe("lofi", config="cycle-long"), untrimmed, tmp_path / "run")
     sizes: list[tuple[int, ...]] = []
     learn = trainer._learn
 
@@ -115,20 +107,20 @@ def test_a_head_learns_where_actions_are(tmp_path: Path) -> None:
         entry = {"subset": split, "duration": 24, "annotations": annotations}
         database[f"video{number}"] = entry
         np.save(folder / f"video{number}.npy", values)
-    data = tmp_path / "segments.json"
-    data.write_text(json.dumps({"database": database}))
+    untrimmed = tmp_path / "segments.json"
+    untrimmed.write_text(json.dumps({"database": database}))
     made = SMALL | {"stage": "head", "model": None, "snippets": 24, "epochs": 5, "batch": 4}
     one = make_recipe(made | {"optimizer": "adam", "lr": 2e-3, "clip_norm": 10.0})
     run = RunFolder(tmp_path / "run")
-    trainer = localization_trainer(one, Places(data, None, folder), run, HERE, TrainOptions())
-    run.begin(RunRecord(recipe=one, data=str(data)))
+    trainer = localization_trainer(one, Places(untrimmed, None, folder), run, HERE, TrainOptions())
+    run.begin(RunRecord(recipe=one, data=str(untrimmed)))
     record = trainer.run(lambda now: None)
     assert record is not None
     assert record.score_name == "average mAP"
     assert record.score > 0.3
 
 
-def test_memory_grows_by_the_video(data: Path) -> None:
+def test_memory_grows_by_the_video(untrimmed: Path) -> None:
     one = recipe("lofi", batch=4)
     start = localizer_start(one, LABELS)
     plan = fidelity("ST")
@@ -138,7 +130,7 @@ def test_memory_grows_by_the_video(data: Path) -> None:
     assert step_bytes(start, one, fidelity("2x2"), 2, HERE.device) < measured
 
 
-def test_a_budget_chooses_the_reduction(data: Path) -> None:
+def test_a_budget_chooses_the_reduction(untrimmed: Path) -> None:
     one = recipe("lofi", config="S", size=64, snippets=48)
     start = localizer_start(one, LABELS)
     needs = {
@@ -161,7 +153,7 @@ def test_frames_come_at_the_rate_of_the_recipe() -> None:
 
 
 def test_stages_go_on_as_they_began(
-    data: Path, call: Command, refused: Refused, tmp_path: Path
+    untrimmed: Path, call: Command, refused: Refused, tmp_path: Path
 ) -> None:
     """All three in a row; the same command again trains nothing, another one is refused."""
     for stage in ("acp", "lofi", "head"):
@@ -169,7 +161,15 @@ def test_stages_go_on_as_they_began(
         lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
         (tmp_path / f"quick-{stage}").write_text("\n".join([*lines, "snippets = 12"]))
     run = tmp_path / "run"
-    words = ["train", "--task", "localization", "--data", data, "--videos", data.parent / "videos"]
+    words = [
+        "train",
+        "--task",
+        "localization",
+        "--data",
+        untrimmed,
+        "--videos",
+        untrimmed.parent / "videos",
+    ]
     words += ["--stage", "all", "--recipe", tmp_path / "quick", "--workers", "0", "--out", run]
     code, out, err = call(*words)
     assert code == 0, err

@@ -25,12 +25,7 @@ from movinet_edge.localization.anchors import Anchors
 from movinet_edge.localization.conventions import ACTIVITYNET
 from movinet_edge.localization.labels import make_labels
 from movinet_edge.runtime.video import VideoFile, read_frames
-from tests.untrimmed import LABELS, RATE, draw_set
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw_set(tmp_path_factory.mktemp("untrimmed"))
+from tests.untrimmed import LABELS, RATE
 
 
 def test_times_cover_the_video() -> None:
@@ -42,8 +37,8 @@ def test_times_cover_the_video() -> None:
     assert (long[0][0], long[-1][0]) == (0, 0)
 
 
-def test_frames_are_those_on_screen(data: Path) -> None:
-    path = data.parent / "videos/train0.mp4"
+def test_frames_are_those_on_screen(untrimmed: Path) -> None:
+    path = untrimmed.parent / "videos/train0.mp4"
     frames = [frame.image for frame in read_frames(path, RATE)]
     times = snippet_times(Fraction(8), 5, 4, 5.0)
     with VideoFile(path, threads=1) as file:
@@ -54,8 +49,8 @@ def test_frames_are_those_on_screen(data: Path) -> None:
         np.testing.assert_array_equal(found[number], expected)
 
 
-def test_a_shorter_file_stays_on_its_last_frame(data: Path) -> None:
-    path = data.parent / "videos/train0.mp4"
+def test_a_shorter_file_stays_on_its_last_frame(untrimmed: Path) -> None:
+    path = untrimmed.parent / "videos/train0.mp4"
     last = list(read_frames(path, RATE))[-1].image
     with VideoFile(path, threads=1) as file:
         times = snippet_times(Fraction(16), 2, 3, 10.0)
@@ -79,9 +74,11 @@ def test_videos_are_found_by_many_names(tmp_path: Path) -> None:
         VideoFolder(tmp_path / "none")
 
 
-def test_examples_have_the_segments_of_their_grid(data: Path) -> None:
-    annotations = read_annotations(data, "train")
-    videos = SnippetVideos(annotations, VideoFolder(data.parent / "videos"), (6, 3), 2, 4.0, 24)
+def test_examples_have_the_segments_of_their_grid(untrimmed: Path) -> None:
+    annotations = read_annotations(untrimmed, "train")
+    videos = SnippetVideos(
+        annotations, VideoFolder(untrimmed.parent / "videos"), (6, 3), 2, 4.0, 24
+    )
     for number, count in enumerate((6, 3)):
         place, example = videos[1 + number * len(videos)]
         assert place == number
@@ -94,9 +91,9 @@ def test_examples_have_the_segments_of_their_grid(data: Path) -> None:
         assert [LABELS[k] for k in example.labels] == [a.label for a in actions]
 
 
-def test_batches_have_every_video_s_labels(data: Path) -> None:
-    annotations = read_annotations(data, "train")
-    videos = SnippetVideos(annotations, VideoFolder(data.parent / "videos"), (6,), 2, 4.0, 24)
+def test_batches_have_every_video_s_labels(untrimmed: Path) -> None:
+    annotations = read_annotations(untrimmed, "train")
+    videos = SnippetVideos(annotations, VideoFolder(untrimmed.parent / "videos"), (6,), 2, 4.0, 24)
     batch = Together(lambda count: Anchors(count, count), ACTIVITYNET)([videos[0], videos[2]])
     assert (batch.count, batch.snippets) == (2, 6)
     for row, index in enumerate((0, 2)):
@@ -107,10 +104,10 @@ def test_batches_have_every_video_s_labels(data: Path) -> None:
         np.testing.assert_allclose(own[:, 1:3], annotations.videos[index].cells(6), rtol=1e-6)
 
 
-def test_a_missing_video_is_no_example(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "train1.mp4").write_bytes((data.parent / "videos/train1.mp4").read_bytes())
+def test_a_missing_video_is_no_example(untrimmed: Path, tmp_path: Path) -> None:
+    (tmp_path / "train1.mp4").write_bytes((untrimmed.parent / "videos/train1.mp4").read_bytes())
     (tmp_path / "train2.mp4").write_bytes(b"no video")
-    annotations = read_annotations(data, "train")
+    annotations = read_annotations(untrimmed, "train")
     videos = SnippetVideos(annotations, VideoFolder(tmp_path), (4,), 2, 4.0, 24)
     batch = Together(lambda count: Anchors(count, count), ACTIVITYNET)(
         [videos[k] for k in range(3)]
@@ -119,9 +116,9 @@ def test_a_missing_video_is_no_example(data: Path, tmp_path: Path) -> None:
     assert [one.path.name for one in batch.broken] == ["train0", "train2.mp4"]
 
 
-def test_actions_are_clips_for_a_classifier(data: Path) -> None:
-    annotations = read_annotations(data, "train")
-    clips = action_clips(annotations, VideoFolder(data.parent / "videos"))
+def test_actions_are_clips_for_a_classifier(untrimmed: Path) -> None:
+    annotations = read_annotations(untrimmed, "train")
+    clips = action_clips(annotations, VideoFolder(untrimmed.parent / "videos"))
     actions = [a for video in annotations.videos for a in video.actions]
     assert len(clips) == len(actions) == 8
     assert [(v.start, v.end, clips.labels[v.labels[0]]) for v in clips.videos] == [

@@ -8,9 +8,13 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
+import torch
 
+from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe
 
+HERE = World(0, 1, torch.device("cpu"))
 RATE, SIDE = 10, 48
 LABELS = ("sliding left", "sliding right")
 SPLITS = {"train": 4, "val": 2, "test": 2}
@@ -63,3 +67,9 @@ def draw_set(folder: Path) -> Path:
 
 def recipe(stage: str, **changes: Any) -> Recipe:
     return make_recipe(SMALL | {"stage": stage} | changes)
+
+
+@pytest.fixture(scope="session")
+def untrimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Annotations, their ``videos`` beside them."""
+    return draw_set(tmp_path_factory.mktemp("untrimmed"))

@@ -191,13 +191,10 @@ def _check(task: Task, stage: StageName | None, asked: Asked, resume: bool) -> N
             raise BadInput("--task localization needs a --stage: acp, lofi, head or all")
         if asked.val is not None:
             raise BadInput("annotations have their splits in --data; leave out --val")
-        if stage in (StageName.acp, StageName.head):
-            for name, value in (
-                ("--config", asked.fields.get("config")),
-                ("--memory-budget", asked.memory_budget),
-            ):
-                if value is not None:
-                    raise BadInput(f"{name} is of stage lofi; leave it out")
+        reduces = {"--config": asked.fields.get("config"), "--memory-budget": asked.memory_budget}
+        for name, value in reduces.items():
+            if value is not None and stage in (StageName.acp, StageName.head):
+                raise BadInput(f"{name} is of stage lofi; leave it out")
         if stage is StageName.all and asked.features is not None:
             raise BadInput("--stage all makes features by itself; leave out --features")
         return
@@ -232,8 +229,8 @@ def run_all(asked: Asked, out: Path, here: World, options: TrainOptions) -> None
             running = RunFolder(place).record().recipe
             # Perhaps a memory budget chose it.
             fields = {"reduction": running.reduction} | fields
-            _same_recipe(running, name, fields)
         if done.exists():
+            _same_recipe(running, name, fields)
             if here.leads:
                 note(f"{place} is done")
         else:

@@ -74,8 +74,7 @@ def planned(
     names = tuple(SHARES) if config in CYCLES else (config,)
     plan = tuple(fidelity(name, reduction) for name in names)
     for one in plan:
-        seen = one.snippets(snippets), one.side(side)
-        if seen[0] > snippets or seen[1] > side or seen == (snippets, side):
+        if (one.snippets(snippets), one.side(side)) == (snippets, side):
             raise BadInput(
                 f"the configuration {one.name} leaves {snippets} snippets of {side} pixels as they "
                 "are; take larger factors"
