@@ -14,10 +14,9 @@ from movinet_edge.benchmarks.arnet_motion import (
     BIASES,
     CHOSEN,
     DIALLED,
-    MODEL,
     PRECISIONS,
     RESULTS,
-    SCALES,
+    TINY,
     UNITS,
 )
 from movinet_edge.benchmarks.charts import chart
@@ -25,7 +24,7 @@ from movinet_edge.benchmarks.slowfast import ENGINES, NAMES
 from movinet_edge.train.evaluate import EvalRecord
 
 TITLES = {
-    **{name: f"{name.partition('-')[2]} pixels only" for name in SCALES},
+    **{name: f"{name.partition('-')[2]} pixels only" for name in TINY.scales},
     ALONE: f"UNIFORM ({ALONE.partition('-')[2]} pixels only)",
     "lite": "the policy's own answer only",
     "random": "RANDOM",
@@ -140,5 +139,5 @@ def draw_costs(path: Path) -> None:
         axes.margins(0.15)
         axes.set_xlabel("million multiply-accumulates per frame")
         axes.set_ylabel("top-1 in percent")
-        axes.set_title(f"{MODEL} on the adaptive motion videos", loc="left")
+        axes.set_title(f"{TINY.model} on the adaptive motion videos", loc="left")
         axes.legend(frameon=False)

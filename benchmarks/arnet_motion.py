@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from movinet_edge.benchmarks.arnet_bundles import FRAMES, compare, decisions, read_videos, save
@@ -23,12 +25,9 @@ from movinet_edge.models.arnet import ArNet
 from movinet_edge.models.arnet_cost import true_costs
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/arnet"
-MODEL = "arnet-tiny"
-SCALES = ("scale-80", "scale-60", "scale-40")
-ALONE = SCALES[0]  # the paper's UNIFORM
 # Ten epochs leave the largest scale of some seeds on the plateau before it knows a pattern: where
 # its training loss ends above this, it is trained half as long again.
-PLATEAU, MORE = 1.3, f"{ALONE}-more"
+PLATEAU, MORE = 1.3, "more"
 CHOSEN = "arnet"
 # What all networks of stage 1 take part in, and the model's suffix.
 TOGETHER: dict[str, str | None] = {
@@ -62,51 +61,65 @@ def joint(name: str) -> str:
     return f"{name}-joint"
 
 
-STAGES: dict[str, Stage] = {
-    "lite": Stage("motion-arnet-lite"),
-    **{name: Stage("motion-arnet-scale", name) for name in SCALES},
-    MORE: Stage("motion-arnet-scale", start=ALONE, words=("--set", "epochs=5")),
-    # The baselines with the same parts are trained as long, in the same stages.
-    **{
-        joint(name): Stage("motion-arnet", baseline, parts=True)
-        for name, baseline in TOGETHER.items()
+@dataclass(frozen=True)
+class Study:
+    """How a model is trained: `stages` in their order, of which `scales`, the largest first.
+
+    The first scale alone is the paper's UNIFORM.
+    """
+
+    model: str
+    scales: tuple[str, ...]
+    stages: dict[str, Stage]
+
+    def checkpoint(self, runs: Path, name: str, seed: str) -> Path:
+        if name == self.scales[0] and (runs / f"{MORE}-{seed}").exists():
+            name = MORE
+        return runs / f"{name}-{seed}" / "last.safetensors"
+
+    def train(self, name: str, seed: str, data: Path, runs: Path) -> None:
+        """Train one, or go on with it."""
+        stage, run = self.stages[name], runs / f"{name}-{seed}"
+        if (run / "done").exists() or (name == MORE and not self.stays_on_plateau(runs, seed)):
+            return
+        words: list[str | Path] = ["--recipe", stage.recipe, "--seed", seed, *stage.words]
+        words += ["--model", "-".join(filter(None, (self.model, stage.baseline)))]
+        if stage.parts:
+            places = {"policy": "lite", **{str(k): name for k, name in enumerate(self.scales)}}
+            for place, part in places.items():
+                words += ["--init-backbone", f"{place}={self.checkpoint(runs, part, seed)}"]
+        if stage.start is not None:
+            words += ["--init", self.checkpoint(runs, stage.start, seed)]
+        words = ["--resume"] if (run / "run.json").exists() else [*words, "--data", data]
+        movinet_edge("train", *words, "--out", run, "--cache", runs / "cache", "--workers", "1")
+        (run / "done").touch()
+
+    def stays_on_plateau(self, runs: Path, seed: str) -> bool:
+        with (runs / f"{self.scales[0]}-{seed}" / "epochs.csv").open() as file:
+            *_, last = csv.DictReader(file)
+        return float(last["loss"]) > PLATEAU
+
+
+SCALES = ("scale-80", "scale-60", "scale-40")
+ALONE = SCALES[0]
+TINY = Study(
+    "arnet-tiny",
+    SCALES,
+    {
+        "lite": Stage("motion-arnet-lite", "lite"),
+        **{name: Stage("motion-arnet-scale", name) for name in SCALES},
+        MORE: Stage("motion-arnet-scale", ALONE, start=ALONE, words=("--set", "epochs=5")),
+        # The baselines with the same parts are trained as long, in the same stages.
+        **{
+            joint(name): Stage("motion-arnet", baseline, parts=True)
+            for name, baseline in TOGETHER.items()
+        },
+        **{
+            name: Stage("motion-arnet-finetune", baseline, start=joint(name))
+            for name, baseline in TOGETHER.items()
+        },
     },
-    **{
-        name: Stage("motion-arnet-finetune", baseline, start=joint(name))
-        for name, baseline in TOGETHER.items()
-    },
-}
-
-
-def checkpoint(runs: Path, name: str, seed: str) -> Path:
-    if name == ALONE and (runs / f"{MORE}-{seed}").exists():
-        name = MORE
-    return runs / f"{name}-{seed}" / "last.safetensors"
-
-
-def stays_on_plateau(runs: Path, seed: str) -> bool:
-    with (runs / f"{ALONE}-{seed}" / "epochs.csv").open() as file:
-        *_, last = csv.DictReader(file)
-    return float(last["loss"]) > PLATEAU
-
-
-def train(name: str, seed: str, data: Path, runs: Path) -> None:
-    """Train one, or go on with it."""
-    stage, run = STAGES[name], runs / f"{name}-{seed}"
-    if (run / "done").exists() or (name == MORE and not stays_on_plateau(runs, seed)):
-        return
-    words: list[str | Path] = ["--recipe", stage.recipe, "--seed", seed, *stage.words]
-    if stage.baseline is not None:
-        words += ["--model", f"{MODEL}-{stage.baseline}"]
-    if stage.parts:
-        places = {"policy": "lite", **{str(k): scale for k, scale in enumerate(SCALES)}}
-        for place, part in places.items():
-            words += ["--init-backbone", f"{place}={checkpoint(runs, part, seed)}"]
-    if stage.start is not None:
-        words += ["--init", checkpoint(runs, stage.start, seed)]
-    words = ["--resume"] if (run / "run.json").exists() else [*words, "--data", data]
-    movinet_edge("train", *words, "--out", run, "--cache", runs / "cache", "--workers", "1")
-    (run / "done").touch()
+)
 
 
 def evaluate(source: Path, data: Path, record: str, *words: str) -> None:
@@ -125,7 +138,7 @@ def export(source: Path, bundle: Path, *words: str | Path) -> None:
 
 def turned(seed: str, data: Path, runs: Path) -> None:
     """The model at other settings of its dial."""
-    source = checkpoint(runs, CHOSEN, seed)
+    source = TINY.checkpoint(runs, CHOSEN, seed)
     model = load_checkpoint(source).model
     assert isinstance(model, ArNet)
     largest = max(true_costs(model.arch).per_frame(model.arch))
@@ -135,7 +148,7 @@ def turned(seed: str, data: Path, runs: Path) -> None:
 
 def dial(seed: str, data: Path, runs: Path) -> None:
     """One bundle at all settings of the dial: by multiply-adds, and by this computer's ms."""
-    source, costs = checkpoint(runs, CHOSEN, seed), runs / f"costs-{seed}.json"
+    source, costs = TINY.checkpoint(runs, CHOSEN, seed), runs / f"costs-{seed}.json"
     for unit in UNITS:
         bundle = runs / f"bundle-{unit}-{seed}"
         words = ("--costs", costs) if unit == "ms" else ()
@@ -159,33 +172,40 @@ def dearest(bundle: Path) -> float:
     return max(action.cost for action in choice.actions)
 
 
-def prove(seed: str, data: Path, runs: Path) -> None:
-    """Decisions and times of the bundle, in floats and in integers, on both engines."""
-    sources = [checkpoint(runs, name, seed) for name in (CHOSEN, ALONE)]
-    bundles = [runs / f"exported-{name}-{seed}" for name in (CHOSEN, ALONE)]
-    words = [f"--precision={precision}" for precision in PRECISIONS]
+def prove(
+    study: Study,
+    seed: str,
+    data: Path,
+    runs: Path,
+    precisions: Sequence[str] = PRECISIONS,
+    prefix: str = "",
+) -> None:
+    """Decisions and times of the bundle on both engines; records' names begin with `prefix`."""
+    names = (CHOSEN, study.scales[0])
+    sources = [study.checkpoint(runs, name, seed) for name in names]
+    bundles = [runs / f"exported-{name}-{seed}" for name in names]
+    words = [f"--precision={precision}" for precision in precisions]
     for source, bundle in zip(sources, bundles, strict=True):
         export(source, bundle, *words, "--calibrate", data / "train")
     videos = read_videos(data, "test", sources[0])
     wanted = decisions(sources[0], videos)
-    for engine in ENGINES:
-        for precision in PRECISIONS:
-            record = compare(bundles, engine, precision, data, videos, wanted)
-            save(record, RESULTS / f"{engine}-{precision}-{seed}.json")
+    for engine, precision in product(ENGINES, precisions):
+        record = compare(bundles, engine, precision, data, videos, wanted)
+        save(record, RESULTS / f"{prefix}{engine}-{precision}-{seed}.json")
 
 
 def main() -> None:
     data, runs, seeds = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:] or ["0", "1", "2"]
     RESULTS.mkdir(parents=True, exist_ok=True)
     for seed in seeds:
-        for name in STAGES:
-            train(name, seed, data, runs)
-        for name in sorted(STAGES.keys() - {MORE, *map(joint, TOGETHER)}):
-            evaluate(checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
+        for name in TINY.stages:
+            TINY.train(name, seed, data, runs)
+        for name in sorted(TINY.stages.keys() - {MORE, *map(joint, TOGETHER)}):
+            evaluate(TINY.checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
         turned(seed, data, runs)
     dial(seeds[0], data, runs)
     for seed in seeds:
-        prove(seed, data, runs)
+        prove(TINY, seed, data, runs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from movinet_edge.checkpoints.native import Checkpoint
 from movinet_edge.export.graph_files import ExportOptions
 from movinet_edge.export.localizer import export_localizer
 from movinet_edge.models.gtad_table import gtad_arch
-from movinet_edge.models.localizer_table import localizer_arch
+from movinet_edge.models.localizer_table import AnyEncoder, localizer_arch
 from movinet_edge.models.registry import default_preprocessing, seeded_model
 from movinet_edge.models.tsm_table import tsm_arch
 from movinet_edge.pattern import moving_pattern
@@ -25,12 +25,16 @@ HEAD = {"snippets": WINDOW, "durations": WINDOW, "bins": 8, "context_bins": 4}
 def localizer(causal: bool = False, rate: float = RATE, label: str = "activitynet") -> Checkpoint:
     """Untrained; the last layers differ enough for scores to do so."""
     size = {"resolution": SIDE, "frames": FRAMES, "rate": rate}
-    encoder = tsm_arch("tiny", causal=causal, classes=len(LABELS), **size)
-    arch = localizer_arch(gtad_arch(label, **HEAD), encoder, len(LABELS))
-    model = seeded_model(arch)
-    for layer in (model.head.localize.answer, model.head.start.answer, model.head.end.answer):
+    made = untrained(tsm_arch("tiny", causal=causal, classes=len(LABELS), **size), label)
+    head = made.model.head
+    for layer in (head.localize.answer, head.start.answer, head.end.answer):
         layer.weight.data *= 20
-    return Checkpoint(model, default_preprocessing(arch), list(LABELS))
+    return made
+
+
+def untrained(encoder: AnyEncoder, label: str = "activitynet") -> Checkpoint:
+    arch = localizer_arch(gtad_arch(label, **HEAD), encoder, len(LABELS))
+    return Checkpoint(seeded_model(arch), default_preprocessing(arch), list(LABELS))
 
 
 @pytest.fixture(scope="session")

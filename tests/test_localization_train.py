@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
+from movinet_edge.checkpoints.native import Checkpoint, load_checkpoint, save_checkpoint
 from movinet_edge.errors import BadInput
 from movinet_edge.models.localizer import Localizer
+from movinet_edge.train import dry_run
 from movinet_edge.train.dry_run import fitted, step_bytes, step_need
-from movinet_edge.train.fidelity import fidelity
+from movinet_edge.train.fidelity import Fidelity, fidelity
 from movinet_edge.train.localization_data import (
     Places,
     localization_trainer,
@@ -145,6 +146,24 @@ def test_a_budget_chooses_the_reduction(untrimmed: Path) -> None:
     assert re.fullmatch(r"S: 48 snippets of 32 pixels, 2 videos: \d+\.\d\d GB", said[0])
     with pytest.raises(BadInput, match=r"S does not fit into 0\.01 GB: reduced by 64 it needs"):
         fitted(one, start, 2, HERE.device, 0.01, said.append)
+
+
+def test_a_device_that_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its allocator refuses the step; a budget finds a reduction that it has room for."""
+
+    def refuses(start: Checkpoint, recipe: Recipe, plan: Fidelity, *others: object) -> int:
+        if plan.side(64) > 32:
+            raise torch.OutOfMemoryError
+        return 10**9
+
+    monkeypatch.setattr(dry_run, "step_bytes", refuses)
+    one = recipe("lofi", config="S", size=64, snippets=48, reduction=2.0)
+    start = localizer_start(one, LABELS)
+    said: list[str] = []
+    with pytest.raises(BadInput, match=r"S does not fit into the memory of cpu.*--memory-budget"):
+        fitted(one, start, 1, HERE.device, None, said.append)
+    assert said == ["S: 48 snippets of 45 pixels, 1 videos: too much"]
+    assert fitted(one, start, 1, HERE.device, 2.0, said.append).reduction == 4.0
 
 
 def test_frames_come_at_the_rate_of_the_recipe() -> None:

@@ -17,11 +17,16 @@ from movinet_edge.bundle import Bundle
 from movinet_edge.checkpoints.native import Checkpoint, save_checkpoint
 from movinet_edge.data.snippets import as_seen
 from movinet_edge.errors import BadInput
+from movinet_edge.export.graph_files import ExportOptions
+from movinet_edge.export.localizer import export_localizer
 from movinet_edge.export.localizer_verify import alike
 from movinet_edge.export.verify import verify_bundle
 from movinet_edge.localization.anchors import Anchors
 from movinet_edge.localization.conventions import ACTIVITYNET
 from movinet_edge.localization.reading import HeadAnswer, read_segments
+from movinet_edge.models.localizer_table import AnyEncoder
+from movinet_edge.models.movinet_table import published_arch
+from movinet_edge.models.r2plus1d_table import r2plus1d_arch
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.segments import SegmentStream, find_segments
 from movinet_edge.runtime.snippets import read_snippets, snippet_times
@@ -29,10 +34,15 @@ from movinet_edge.runtime.tracks import Segment
 from movinet_edge.runtime.video import VideoFile
 from tests.bundles import edited
 from tests.commands import Command, Refused
-from tests.localizers import FRAMES, LABELS, RATE, SIDE, WINDOW, localizer, video
+from tests.localizers import FRAMES, LABELS, RATE, SIDE, WINDOW, localizer, untrained, video
 
 Made = tuple[Checkpoint, Path]
 ENGINES = ("litert", "onnxruntime")
+SMALL = {"classes": len(LABELS), "resolution": SIDE, "frames": FRAMES}
+OTHERS: list[AnyEncoder] = [
+    r2plus1d_arch("tiny", rate=RATE, **SMALL),
+    published_arch("a0", causal=True, **SMALL),
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +88,14 @@ def test_a_bundle_finds_what_pytorch_finds(
             assert all(0 <= s.start < s.end <= stream.seconds + 1e-6 for s in found)
             assert all(s.status == "final" for s in found)
     assert total > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", OTHERS, ids=lambda arch: arch.name)
+def test_other_encoders(encoder: AnyEncoder, long_videos: list[Path], tmp_path: Path) -> None:
+    export_localizer(untrained(encoder), tmp_path / "bundle", ExportOptions(verify=False))
+    record = verify_bundle(Bundle(tmp_path / "bundle"), videos=long_videos[:1])
+    assert record.holds, [check for check in record.checks if not check.holds]
 
 
 def test_all_checks_of_the_bundles_hold(two_way_localizer: Made, long_videos: list[Path]) -> None:

@@ -155,8 +155,8 @@ def _scales(*names: str, full: int = 224) -> tuple[Backbone, ...]:
     return tuple(Backbone(name=n, side=s) for n, s in zip(names, sides, strict=True))
 
 
-# The last two are for small frames; the tiny one, whose ResNets learn soonest, for small data sets
-# too, such as the motion videos.
+# The phone's and the tiny one are for small frames. The tiny and the small one have ResNets, which
+# learn soonest, for small data sets such as the motion videos.
 VARIANTS: dict[str, dict[str, object]] = {
     "resnet": {"backbones": _scales("resnet50", "resnet34", "resnet18")},
     "efficientnet": {"backbones": _scales("efficientnet-b3", "efficientnet-b1", "efficientnet-b0")},
@@ -164,6 +164,13 @@ VARIANTS: dict[str, dict[str, object]] = {
         "policy": Backbone(name="phone-s", side=84),
         "backbones": _scales("mobilenet-v2", "phone-l", "phone-m"),
         "hidden": 256,
+    },
+    "small": {
+        "policy": Backbone(name="resnet-nano", side=64),
+        "backbones": _scales("resnet-midi", "resnet-slim", "resnet-mini"),
+        "hidden": 128,
+        "rate": 5.0,
+        "dropout": 0.1,
     },
     "phone": {
         "policy": Backbone(name="phone-xs", side=36),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -24,18 +25,22 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Need:
-    """What a step with `videos` videos at a fidelity needs, in bytes."""
+    """What a step with `videos` videos at a fidelity needs, in bytes; inf: more than there is."""
 
     fidelity: Fidelity
     snippets: int
     side: int
     videos: int
-    bytes: int
+    bytes: float
+
+    @property
+    def memory(self) -> str:
+        return "too much" if self.bytes == math.inf else f"{self.bytes / GIGABYTE:.2f} GB"
 
     def __str__(self) -> str:
         return (
             f"{self.fidelity.name}: {self.snippets} snippets of {self.side} pixels, "
-            f"{self.videos} videos: {self.bytes / GIGABYTE:.2f} GB"
+            f"{self.videos} videos: {self.memory}"
         )
 
 
@@ -82,16 +87,20 @@ def step_need(
 
     So what would not fit is found out without trying it.
     """
-    one = step_bytes(start, recipe, fidelity, 1, device)
-    more = step_bytes(start, recipe, fidelity, 2, device) - one if videos > 1 else 0
     model = start.model
     assert isinstance(model, Localizer)
+    try:
+        one = step_bytes(start, recipe, fidelity, 1, device)
+        more = step_bytes(start, recipe, fidelity, 2, device) - one if videos > 1 else 0
+        whole: float = one + (videos - 1) * more
+    except torch.OutOfMemoryError:
+        whole = math.inf
     return Need(
         fidelity,
         fidelity.snippets(model.arch.head.snippets),
         fidelity.side(start.preprocessing.width),
         videos,
-        one + (videos - 1) * more,
+        whole,
     )
 
 
@@ -105,7 +114,7 @@ def fitted(
 ) -> Recipe:
     """The recipe with the smallest reduction whose steps all fit into `budget` gigabytes.
 
-    What each needs is said. Without a budget the recipe stays as it is.
+    What each needs is said. Without a budget the recipe stays as it is, if the device can hold it.
 
     Args:
         videos: of a step in this process.
@@ -123,14 +132,17 @@ def fitted(
         for fidelity in fidelities(recipe.model_copy(update={"reduction": reduction}), start):
             needs.append(step_need(start, recipe, fidelity, videos, device))
             say(str(needs[-1]))
-            if budget is not None and needs[-1].bytes > budget * GIGABYTE:
+            if not needs[-1].bytes < (math.inf if budget is None else budget * GIGABYTE):
                 break
         else:
             return recipe.model_copy(update={"reduction": reduction})
+    room = f"the memory of {device}" if budget is None else f"{budget:g} GB"
+    if own:
+        reduced, ways = "", "larger factors"
+    else:
+        reduced = f"reduced by {tried[-1]:g} "
+        ways = "--memory-budget" if budget is None else "a smaller encoder"
     raise BadInput(
-        f"{needs[-1].fidelity.name} does not fit into {budget:g} GB: reduced by {tried[-1]:g} it "
-        f"needs {needs[-1].bytes / GIGABYTE:.2f} GB; take a smaller --batch or a smaller encoder"
-        if not own
-        else f"{config} needs {needs[-1].bytes / GIGABYTE:.2f} GB, more than {budget:g} GB; take "
-        "larger factors, a smaller --batch or a smaller encoder"
+        f"{needs[-1].fidelity.name} does not fit into {room}: {reduced}it needs "
+        f"{needs[-1].memory}; take {ways} or a smaller --batch"
     )
