@@ -1,0 +1,63 @@
+"""AR-Net at the published 224, 168 and 112 pixels, trained, and what its bundle saves on videos.
+
+``python -m movinet_edge.benchmarks.arnet_full_size DATA RUNS`` trains `arnet-small` on the videos
+of ``movinet-edge data make motion --variant adaptive --per-class 50 --size 256``, exports it and
+its largest scale alone, and lets the bundles run over the test split in turn; the records are
+``benchmarks/results/arnet/small-*``. What RUNS holds already is not trained again.
+
+So that a processor is enough, every network learns on frames of half the size first, and goes on
+at its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from movinet_edge.benchmarks.arnet_motion import CHOSEN, RESULTS, Stage, Study, evaluate, prove
+
+SEED = "0"
+SCALES = ("scale-224", "scale-168", "scale-112")
+
+
+def sized(side: int, epochs: int) -> tuple[str, ...]:
+    """What makes a recipe one of frames of `side` pixels, cut from ones a tenth larger."""
+    values = {"size": side, "short_side": side * 11 // 10, "epochs": epochs}
+    return tuple(word for name, value in values.items() for word in ("--set", f"{name}={value}"))
+
+
+def half(name: str) -> str:
+    return f"{name}-half"
+
+
+def twice(name: str, recipe: str) -> dict[str, Stage]:
+    """A network of stage 1: at half the size, and on from there."""
+    return {
+        half(name): Stage(recipe, name, words=sized(112, 40)),
+        name: Stage(recipe, name, start=half(name), words=sized(224, 4)),
+    }
+
+
+SMALL = Study(
+    "arnet-small",
+    SCALES,
+    {
+        **twice("lite", "motion-arnet-lite"),
+        **{k: v for name in SCALES for k, v in twice(name, "motion-arnet-scale").items()},
+        CHOSEN: Stage("motion-arnet", parts=True, words=sized(224, 5)),
+    },
+)
+
+
+def main() -> None:
+    data, runs = Path(sys.argv[1]), Path(sys.argv[2])
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in SMALL.stages:
+        SMALL.train(name, SEED, data, runs)
+    for name in (*SCALES, CHOSEN):
+        evaluate(SMALL.checkpoint(runs, name, SEED), data, f"small-{name}-{SEED}")
+    prove(SMALL, SEED, data, runs, precisions=("fp32",), prefix="small-")
+
+
+if __name__ == "__main__":
+    main()
