@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
 
 from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Saving
+from movinet_edge.benchmarks.arnet_full_size import PREFIX, SMALL
 from movinet_edge.benchmarks.arnet_motion import (
-    ALONE,
     BIASES,
     CHOSEN,
     DIALLED,
@@ -18,20 +18,29 @@ from movinet_edge.benchmarks.arnet_motion import (
     RESULTS,
     TINY,
     UNITS,
+    Study,
 )
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.slowfast import ENGINES, NAMES
 from movinet_edge.train.evaluate import EvalRecord
 
+
+def scale_titles(study: Study, prefix: str = "") -> dict[str, str]:
+    """By the records' names, which begin with `prefix`."""
+    titles = {f"{prefix}{name}": f"{name.partition('-')[2]} pixels only" for name in study.scales}
+    first = next(iter(titles))
+    return titles | {first: f"UNIFORM ({titles[first]})"}
+
+
 TITLES = {
-    **{name: f"{name.partition('-')[2]} pixels only" for name in TINY.scales},
-    ALONE: f"UNIFORM ({ALONE.partition('-')[2]} pixels only)",
+    **scale_titles(TINY),
     "lite": "the policy's own answer only",
     "random": "RANDOM",
     "multi-scale": "Multi-Scale",
     CHOSEN: "AR-Net",
     **{name: f"AR-Net, its dial at {bias:g}" for name, bias in DIALLED.items()},
 }
+FULL_SIZE_TITLES = {**scale_titles(SMALL, PREFIX), f"{PREFIX}{CHOSEN}": "AR-Net"}
 
 
 def found(name: str) -> list[EvalRecord]:
@@ -54,14 +63,14 @@ def entropy(usage: dict[str, float]) -> float:
     return -sum(share * math.log2(share) for share in usage.values() if share > 0)
 
 
-def arnet_table() -> str:
-    """Markdown: a row per model."""
-    base = cost(found(ALONE))
+def arnet_table(titles: Mapping[str, str] = TITLES) -> str:
+    """Markdown: a row per model; the first one is what costs are shares of."""
+    base = cost(found(next(iter(titles))))
     lines = [
         "| model | test top-1 (seeds) | MFLOPs per frame | of UNIFORM | entropy of usage |",
         "|---|---|---|---|---|",
     ]
-    for name, title in TITLES.items():
+    for name, title in titles.items():
         records = found(name)
         if not records:
             continue
@@ -75,15 +84,18 @@ def arnet_table() -> str:
     return "\n".join(lines)
 
 
-def bundle_table() -> str:
-    """Markdown: a row per engine and precision, AR-Net's bundle by that of the largest scale."""
+def bundle_table(prefix: str = "") -> str:
+    """Markdown: a row per engine and precision, AR-Net's bundle by that of the largest scale.
+
+    Of the records whose names begin with `prefix`.
+    """
     lines = [
         "| engine | precision | top-1 | decisions as PyTorch | answers | "
         "of UNIFORM: multiply-adds | engine's time | whole time | ms per video |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for engine, precision in product(ENGINES, PRECISIONS):
-        paths = sorted(RESULTS.glob(f"{engine}-{precision}-[0-9].json"))
+        paths = sorted(RESULTS.glob(f"{prefix}{engine}-{precision}-[0-9].json"))
         runs = [BundleRuns.model_validate_json(path.read_text("utf-8")) for path in paths]
         if runs:
             shares = (

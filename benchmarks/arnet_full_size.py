@@ -16,7 +16,7 @@ from pathlib import Path
 
 from movinet_edge.benchmarks.arnet_motion import CHOSEN, RESULTS, Stage, Study, evaluate, prove
 
-SEED = "0"
+SEED, PREFIX = "0", "small-"
 SCALES = ("scale-224", "scale-168", "scale-112")
 
 
@@ -55,8 +55,8 @@ def main() -> None:
     for name in SMALL.stages:
         SMALL.train(name, SEED, data, runs)
     for name in (*SCALES, CHOSEN):
-        evaluate(SMALL.checkpoint(runs, name, SEED), data, f"small-{name}-{SEED}")
-    prove(SMALL, SEED, data, runs, precisions=("fp32",), prefix="small-")
+        evaluate(SMALL.checkpoint(runs, name, SEED), data, f"{PREFIX}{name}-{SEED}")
+    prove(SMALL, SEED, data, runs, precisions=("fp32",), prefix=PREFIX)
 
 
 if __name__ == "__main__":

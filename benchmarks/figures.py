@@ -14,12 +14,14 @@ from pathlib import Path
 
 from movinet_edge.benchmarks import localization_figures
 from movinet_edge.benchmarks.arnet_figures import (
+    FULL_SIZE_TITLES,
     arnet_table,
     bundle_table,
     draw_costs,
     saving_table,
 )
 from movinet_edge.benchmarks.arnet_figures import found as found_arnets
+from movinet_edge.benchmarks.arnet_full_size import PREFIX
 from movinet_edge.benchmarks.arnet_motion import CHOSEN
 from movinet_edge.benchmarks.charts import chart
 from movinet_edge.benchmarks.cuda_figures import cuda_reports, cuda_table
@@ -70,6 +72,8 @@ CUDA = "<!-- cuda: begin -->", "<!-- cuda: end -->"
 ADAPTIVE = "<!-- adaptive: begin -->", "<!-- adaptive: end -->"
 BRANCHES = "<!-- branches: begin -->", "<!-- branches: end -->"
 SAVING = "<!-- saving: begin -->", "<!-- saving: end -->"
+FULL_SIZE = "<!-- full size: begin -->", "<!-- full size: end -->"
+FULL_BRANCHES = "<!-- full branches: begin -->", "<!-- full branches: end -->"
 HEAD = "<!-- head: begin -->", "<!-- head: end -->"
 ENCODERS = "<!-- encoders: begin -->", "<!-- encoders: end -->"
 LOCALIZERS = "<!-- localizers: begin -->", "<!-- localizers: end -->"
@@ -212,6 +216,8 @@ def main() -> None:
     if found_arnets(CHOSEN):
         write_table(ADAPTIVE, arnet_table(), "docs/arnet.md")
         write_table(BRANCHES, bundle_table(), "docs/arnet.md")
+        write_table(FULL_SIZE, arnet_table(FULL_SIZE_TITLES), "docs/arnet.md")
+        write_table(FULL_BRANCHES, bundle_table(PREFIX), "docs/arnet.md")
         write_table(SAVING, saving_table(), "docs/arnet.md")
         draw_costs(FIGURES / "arnet.svg")
     write_table(HEAD, head_table(), "docs/localization.md")

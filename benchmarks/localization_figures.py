@@ -14,6 +14,7 @@ TITLES = {
     "acp": "ACP: actions of other videos",
     "acp-plus": "ACP+: then these videos' own actions",
     **{f"lofi-{config}": f"LoFi {config}, from ACP" for config in motion.CONFIGS},
+    motion.LONGER: "LoFi cycle-long, from ACP, as many epochs as ACP+",
 }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from movinet_edge.benchmarks import arnet_figures, arnet_motion
-from movinet_edge.benchmarks.arnet_bundles import BundleRuns, Cost, Saving, save
+from movinet_edge.benchmarks.arnet_bundles import FRAMES, BundleRuns, Cost, Saving, save
+from movinet_edge.benchmarks.arnet_full_size import PREFIX
 from movinet_edge.benchmarks.machine import describe_machine
 from movinet_edge.benchmarks.slowfast import ENGINES
 from movinet_edge.benchmarks.training_figures import motion_records
@@ -107,3 +108,17 @@ def test_the_committed_saving_at_the_published_cost(engine: str) -> None:
     promised = run.ours.mmacs / run.alone.mmacs
     assert 0.4 < promised < 0.6
     assert run.ours.ms / run.alone.ms <= 1.15 * promised
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_committed_saving_of_a_trained_model(engine: str) -> None:
+    """At 224 pixels time follows multiply-adds within 15 %, and nothing is run in vain."""
+    path = arnet_figures.RESULTS / f"{PREFIX}{engine}-fp32-0.json"
+    run = BundleRuns.model_validate_json(path.read_text("utf-8"))
+    promised = run.ours.mmacs / run.alone.mmacs
+    assert abs(run.ours.ms / run.alone.ms - promised) <= 0.15 * promised
+    assert run.equal_decisions >= 0.999
+    assert run.equal_answers >= 0.999
+    looks = dict(run.ours.runs)
+    decisions = looks.pop("policy")
+    assert sum(looks.values()) <= decisions <= FRAMES
