@@ -82,7 +82,7 @@ def read_videos(data: Path, split: str, source: Path) -> Videos:
         clip = clips[number]
         assert isinstance(clip, Clip), clip
         frames = clip.frames[uniform(len(clip.frames), FRAMES)]
-        found.append((frames.permute(0, 2, 3, 1).numpy(), int(clip.target)))
+        found.append((np.ascontiguousarray(frames.permute(0, 2, 3, 1).numpy()), int(clip.target)))
     return found
 
 

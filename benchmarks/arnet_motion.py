@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -46,14 +46,20 @@ PRECISIONS = ("fp32", "int8")
 class Stage:
     """One training run: a recipe, a baseline's name or (None) the whole model, what it starts from.
 
-    `parts` are put together from stage 1; `start` is gone on from. `words` are for the command.
+    `parts` are put together from other runs, by place; `start` is gone on from. `words` are for the
+    command.
     """
 
     recipe: str
     baseline: str | None = None
-    parts: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
     start: str | None = None
     words: tuple[str, ...] = ()
+
+
+def policy_and(scales: Sequence[str]) -> dict[str, str]:
+    """The parts that stage 2 begins with."""
+    return {"policy": "lite", **{str(k): name for k, name in enumerate(scales)}}
 
 
 def joint(name: str) -> str:
@@ -84,10 +90,8 @@ class Study:
             return
         words: list[str | Path] = ["--recipe", stage.recipe, "--seed", seed, *stage.words]
         words += ["--model", "-".join(filter(None, (self.model, stage.baseline)))]
-        if stage.parts:
-            places = {"policy": "lite", **{str(k): name for k, name in enumerate(self.scales)}}
-            for place, part in places.items():
-                words += ["--init-backbone", f"{place}={self.checkpoint(runs, part, seed)}"]
+        for place, part in stage.parts.items():
+            words += ["--init-backbone", f"{place}={self.checkpoint(runs, part, seed)}"]
         if stage.start is not None:
             words += ["--init", self.checkpoint(runs, stage.start, seed)]
         words = ["--resume"] if (run / "run.json").exists() else [*words, "--data", data]
@@ -111,7 +115,7 @@ TINY = Study(
         MORE: Stage("motion-arnet-scale", ALONE, start=ALONE, words=("--set", "epochs=5")),
         # The baselines with the same parts are trained as long, in the same stages.
         **{
-            joint(name): Stage("motion-arnet", baseline, parts=True)
+            joint(name): Stage("motion-arnet", baseline, parts=policy_and(SCALES))
             for name, baseline in TOGETHER.items()
         },
         **{

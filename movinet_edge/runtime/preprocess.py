@@ -138,7 +138,10 @@ class Fitted:
         """At the contract's size: bytes where nothing is lost by that, otherwise floats."""
         frame, contract = self._frame, self._contract
         shape = (contract.height, contract.width, 3)
-        if frame.shape == shape and frame.dtype == np.uint8 and contract.rescale == "nearest":
+        exact = frame.dtype == np.float32 or (
+            frame.dtype == np.uint8 and contract.rescale == "nearest"
+        )
+        if exact and frame.shape == shape:
             return frame
         if self._whole is None:
             self._whole = np.empty(shape, np.float32)
