@@ -27,7 +27,7 @@ from movinet_edge.models.arnet_cost import true_costs
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/arnet"
 # Ten epochs leave the largest scale of some seeds on the plateau before it knows a pattern: where
 # its training loss ends above this, it is trained half as long again.
-PLATEAU, MORE = 1.3, "more"
+PLATEAU, MORE = 1.3, "-more"
 CHOSEN = "arnet"
 # What all networks of stage 1 take part in, and the model's suffix.
 TOGETHER: dict[str, str | None] = {
@@ -79,14 +79,16 @@ class Study:
     stages: dict[str, Stage]
 
     def checkpoint(self, runs: Path, name: str, seed: str) -> Path:
-        if name == self.scales[0] and (runs / f"{MORE}-{seed}").exists():
-            name = MORE
+        if (runs / f"{name}{MORE}-{seed}").exists():
+            name += MORE
         return runs / f"{name}-{seed}" / "last.safetensors"
 
     def train(self, name: str, seed: str, data: Path, runs: Path) -> None:
         """Train one, or go on with it."""
         stage, run = self.stages[name], runs / f"{name}-{seed}"
-        if (run / "done").exists() or (name == MORE and not self.stays_on_plateau(runs, seed)):
+        if (run / "done").exists():
+            return
+        if name.endswith(MORE) and not stays_on_plateau(runs / f"{stage.start}-{seed}"):
             return
         words: list[str | Path] = ["--recipe", stage.recipe, "--seed", seed, *stage.words]
         words += ["--model", "-".join(filter(None, (self.model, stage.baseline)))]
@@ -98,10 +100,11 @@ class Study:
         movinet_edge("train", *words, "--out", run, "--cache", runs / "cache", "--workers", "1")
         (run / "done").touch()
 
-    def stays_on_plateau(self, runs: Path, seed: str) -> bool:
-        with (runs / f"{self.scales[0]}-{seed}" / "epochs.csv").open() as file:
-            *_, last = csv.DictReader(file)
-        return float(last["loss"]) > PLATEAU
+
+def stays_on_plateau(run: Path) -> bool:
+    with (run / "epochs.csv").open() as file:
+        *_, last = csv.DictReader(file)
+    return float(last["loss"]) > PLATEAU
 
 
 SCALES = ("scale-80", "scale-60", "scale-40")
@@ -112,7 +115,9 @@ TINY = Study(
     {
         "lite": Stage("motion-arnet-lite", "lite"),
         **{name: Stage("motion-arnet-scale", name) for name in SCALES},
-        MORE: Stage("motion-arnet-scale", ALONE, start=ALONE, words=("--set", "epochs=5")),
+        f"{ALONE}{MORE}": Stage(
+            "motion-arnet-scale", ALONE, start=ALONE, words=("--set", "epochs=5")
+        ),
         # The baselines with the same parts are trained as long, in the same stages.
         **{
             joint(name): Stage("motion-arnet", baseline, parts=policy_and(SCALES))
@@ -204,7 +209,7 @@ def main() -> None:
     for seed in seeds:
         for name in TINY.stages:
             TINY.train(name, seed, data, runs)
-        for name in sorted(TINY.stages.keys() - {MORE, *map(joint, TOGETHER)}):
+        for name in sorted(TINY.stages.keys() - {f"{ALONE}{MORE}", *map(joint, TOGETHER)}):
             evaluate(TINY.checkpoint(runs, name, seed), data, f"{name}-{seed}", "--device", "cpu")
         turned(seed, data, runs)
     dial(seeds[0], data, runs)

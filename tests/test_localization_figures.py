@@ -18,6 +18,8 @@ def test_encoders_compare_as_the_documentation_says() -> None:
     assert {len(records) for records in runs.values()} == {3}
     score = {arm: mean(record.score for record in records) for arm, records in runs.items()}
     assert score["icp"] < score["acp"] <= score["acp-plus"] < score["lofi-cycle-long"]
+    assert score[motion.LONGER] >= score["acp-plus"] + 0.01
+    assert all(score[motion.LONGER] >= score[f"lofi-{config}"] for config in ("S", "T", "ST"))
     rows = figures.motion_table().splitlines()
     assert len(rows) == 2 + len(runs)
     assert f"{100 * score['acp']:.1f} (" in rows[3]
