@@ -5,8 +5,8 @@ of ``movinet-edge data make motion --variant adaptive --per-class 50 --size 256`
 its largest scale alone, and lets the bundles run over the test split in turn; the records are
 ``benchmarks/results/arnet/small-*``. What RUNS holds already is not trained again.
 
-So that a processor is enough, networks learn on frames of half the size first. That of all three
-scales is the same, which goes on at each of them.
+So that a processor is enough, every network learns on frames of half the size first, and goes on
+at its own.
 """
 
 from __future__ import annotations
@@ -34,18 +34,24 @@ def sized(side: int, epochs: int) -> tuple[str, ...]:
     return tuple(word for name, value in values.items() for word in ("--set", f"{name}={value}"))
 
 
-HALF, LITE_HALF = "scale-half", "lite-half"
+def half(name: str) -> str:
+    return f"{name}-half"
+
+
+def twice(name: str, recipe: str) -> dict[str, Stage]:
+    """A network of stage 1: at half the size, and on from there."""
+    return {
+        half(name): Stage(recipe, name, words=sized(112, 40)),
+        name: Stage(recipe, name, start=half(name), words=sized(224, 4)),
+    }
+
+
 SMALL = Study(
     "arnet-small",
     SCALES,
     {
-        LITE_HALF: Stage("motion-arnet-lite", "lite", words=sized(112, 40)),
-        "lite": Stage("motion-arnet-lite", "lite", start=LITE_HALF, words=sized(224, 4)),
-        HALF: Stage("motion-arnet-scale", SCALES[0], words=sized(112, 40)),
-        **{
-            name: Stage("motion-arnet-scale", name, parts={"0": HALF}, words=sized(224, 4))
-            for name in SCALES
-        },
+        **twice("lite", "motion-arnet-lite"),
+        **{k: v for name in SCALES for k, v in twice(name, "motion-arnet-scale").items()},
         CHOSEN: Stage("motion-arnet", parts=policy_and(SCALES), words=sized(224, 5)),
     },
 )
