@@ -63,7 +63,8 @@ def main() -> None:
     for name in SMALL.stages:
         SMALL.train(name, SEED, data, runs)
     for name in (*SCALES, CHOSEN):
-        evaluate(SMALL.checkpoint(runs, name, SEED), data, f"{PREFIX}{name}-{SEED}")
+        source = SMALL.checkpoint(runs, name, SEED)
+        evaluate(source, data, f"{PREFIX}{name}-{SEED}", "--device", "cpu")
     prove(SMALL, SEED, data, runs, precisions=("fp32",), prefix=PREFIX)
 
 

@@ -32,7 +32,7 @@ from movinet_edge.train.localization_data import (
 from movinet_edge.train.localizing import localizer_start
 from movinet_edge.train.recipe import make_recipe
 from tests.commands import COMMAND, Command, Refused
-from tests.untrimmed import HERE, LABELS, recipe
+from tests.untrimmed import HERE, LABELS, asked, recipe
 
 
 def small_checkpoint(folder: Path) -> Path:
@@ -354,15 +354,7 @@ def test_a_bundle_evaluates_as_its_checkpoint(
     found = []
     for subject in (source, bundle):
         path = tmp_path / "record.json"
-        words = (
-            "--task",
-            "localization",
-            "--data",
-            untrimmed,
-            "--videos",
-            untrimmed.parent / "videos",
-        )
-        code, _, err = call("evaluate", subject, *words, "--json", path)
+        code, _, err = call("evaluate", subject, *asked(untrimmed), "--json", path)
         assert code == 0, err
         found.append(json.loads(path.read_text()))
     assert found[1]["engine"].startswith("onnxruntime")

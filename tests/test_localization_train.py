@@ -27,7 +27,7 @@ from movinet_edge.train.recipe import Recipe, make_recipe
 from movinet_edge.train.run_folder import LAST, RunFolder, RunRecord
 from tests.commands import Command, Refused
 from tests.stopping import Stopped, stop_after
-from tests.untrimmed import HERE, LABELS, SMALL, recipe
+from tests.untrimmed import HERE, LABELS, SMALL, asked, recipe
 
 
 def begin(one: Recipe, untrimmed: Path, out: Path, **options: Any) -> LocalizationTrainer:
@@ -108,13 +108,13 @@ def test_a_head_learns_where_actions_are(tmp_path: Path) -> None:
         entry = {"subset": split, "duration": 24, "annotations": annotations}
         database[f"video{number}"] = entry
         np.save(folder / f"video{number}.npy", values)
-    untrimmed = tmp_path / "segments.json"
-    untrimmed.write_text(json.dumps({"database": database}))
+    data = tmp_path / "segments.json"
+    data.write_text(json.dumps({"database": database}))
     made = SMALL | {"stage": "head", "model": None, "snippets": 24, "epochs": 5, "batch": 4}
     one = make_recipe(made | {"optimizer": "adam", "lr": 2e-3, "clip_norm": 10.0})
     run = RunFolder(tmp_path / "run")
-    trainer = localization_trainer(one, Places(untrimmed, None, folder), run, HERE, TrainOptions())
-    run.begin(RunRecord(recipe=one, data=str(untrimmed)))
+    trainer = localization_trainer(one, Places(data, None, folder), run, HERE, TrainOptions())
+    run.begin(RunRecord(recipe=one, data=str(data)))
     record = trainer.run(lambda now: None)
     assert record is not None
     assert record.score_name == "average mAP"
@@ -180,15 +180,7 @@ def test_stages_go_on_as_they_began(
         lines = [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
         (tmp_path / f"quick-{stage}").write_text("\n".join([*lines, "snippets = 12"]))
     run = tmp_path / "run"
-    words = [
-        "train",
-        "--task",
-        "localization",
-        "--data",
-        untrimmed,
-        "--videos",
-        untrimmed.parent / "videos",
-    ]
+    words = ["train", *asked(untrimmed)]
     words += ["--stage", "all", "--recipe", tmp_path / "quick", "--workers", "0", "--out", run]
     code, out, err = call(*words)
     assert code == 0, err

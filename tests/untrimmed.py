@@ -65,6 +65,12 @@ def draw_set(folder: Path) -> Path:
     return path
 
 
+def asked(untrimmed: Path) -> tuple[str | Path, ...]:
+    """The words of a command that takes the set of `draw_set`."""
+    videos = untrimmed.parent / "videos"
+    return "--task", "localization", "--data", untrimmed, "--videos", videos
+
+
 def recipe(stage: str, **changes: Any) -> Recipe:
     return make_recipe(SMALL | {"stage": stage} | changes)
 

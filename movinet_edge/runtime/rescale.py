@@ -51,7 +51,7 @@ def rescale(frame: np.ndarray, height: int, width: int, rule: Rescale) -> np.nda
     if (rows, columns) == (height, width):
         return frame
     if rule == "nearest":
-        # Many times as fast as one indexing by both.
+        # One after the other: indexing by both at once is slow.
         return frame.take(nearest(rows, height), axis=0).take(nearest(columns, width), axis=1)
     tall = weights(rows, height, rule) @ frame.reshape(rows, -1).astype(np.float32)
     # One large product instead of one for each row.

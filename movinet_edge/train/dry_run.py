@@ -125,6 +125,7 @@ def fitted(
     config = recipe.config
     own = config not in SHARES and not config.startswith("cycle")
     tried = [recipe.reduction]
+    limit = math.inf if budget is None else budget * GIGABYTE
     if budget is not None and not own:
         tried += [reduction for reduction in REDUCTIONS if reduction > recipe.reduction]
     for reduction in tried:
@@ -132,7 +133,7 @@ def fitted(
         for fidelity in fidelities(recipe.model_copy(update={"reduction": reduction}), start):
             needs.append(step_need(start, recipe, fidelity, videos, device))
             say(str(needs[-1]))
-            if not needs[-1].bytes < (math.inf if budget is None else budget * GIGABYTE):
+            if needs[-1].bytes >= limit:
                 break
         else:
             return recipe.model_copy(update={"reduction": reduction})
