@@ -25,7 +25,7 @@ from movinet_edge.benchmarks.arnet_motion import (
 )
 
 SEED, PREFIX = "0", "small-"
-SCALES = ("scale-224", "scale-168", "scale-112")
+SCALES = LARGEST, MIDDLE, SMALLEST = ("scale-224", "scale-168", "scale-112")
 
 
 def sized(side: int, epochs: int) -> tuple[str, ...]:
@@ -51,7 +51,10 @@ SMALL = Study(
     SCALES,
     {
         **twice("lite", "motion-arnet-lite"),
-        **{k: v for name in SCALES for k, v in twice(name, "motion-arnet-scale").items()},
+        **twice(LARGEST, "motion-arnet-scale"),
+        # The same network as the largest.
+        MIDDLE: Stage("motion-arnet-scale", MIDDLE, parts={"0": LARGEST}, words=sized(224, 4)),
+        **twice(SMALLEST, "motion-arnet-scale"),
         CHOSEN: Stage("motion-arnet", parts=policy_and(SCALES), words=sized(224, 5)),
     },
 )

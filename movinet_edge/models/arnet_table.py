@@ -167,7 +167,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     },
     "small": {
         "policy": Backbone(name="resnet-nano", side=64),
-        "backbones": _scales("resnet-midi", "resnet-slim", "resnet-mini"),
+        "backbones": _scales("resnet-midi", "resnet-midi", "resnet-mini"),
         "hidden": 128,
         "rate": 5.0,
         "dropout": 0.1,

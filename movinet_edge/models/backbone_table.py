@@ -236,7 +236,6 @@ BACKBONES: dict[str, BackboneTable] = {
     "nano": _mobilenet_v2(1.0, 96, 8, NANO),
     "resnet-small": _resnet("basic", (2, 2, 2, 2), 32),
     "resnet-midi": _resnet("basic", (1, 1, 1, 1), 48),
-    "resnet-slim": _resnet("basic", (1, 1, 1, 1), 32),
     "resnet-mini": _resnet("basic", (1, 1, 1, 1), 24),
     "resnet-tiny": _resnet("basic", (1, 1, 1, 1), 16),
     "resnet-micro": _resnet("basic", (1, 1, 1, 1), 12),

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from movinet_edge.bundle import Preprocessing
-from movinet_edge.runtime.rescale import rescale
+from movinet_edge.runtime.rescale import pick, rescale
 
 BYTE = np.float32(1 / 255)
 
@@ -130,9 +130,12 @@ class Fitted:
             fill(target, self._frame if self._whole is None else self._whole, contract)
             return
         assert contract.rescale is not None
+        shown = self._shown()
+        if contract.rescale == "nearest" and shown.dtype == target.dtype:
+            pick(shown, target)
+            return
         height, width = target.shape[:2]
-        small = rescale(self._shown(), height, width, contract.rescale)
-        fill(target, small, contract)
+        fill(target, rescale(shown, height, width, contract.rescale), contract)
 
     def _shown(self) -> np.ndarray:
         """At the contract's size: bytes where nothing is lost by that, otherwise floats."""
