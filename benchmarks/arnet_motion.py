@@ -141,7 +141,9 @@ def evaluate(source: Path, data: Path, record: str, *words: str) -> None:
 
 
 def export(source: Path, bundle: Path, *words: str | Path) -> None:
-    if not bundle.exists():
+    """Make the bundle, unless there is one that is newer than the checkpoint."""
+    manifest = bundle / "manifest.json"
+    if not manifest.exists() or manifest.stat().st_mtime < source.stat().st_mtime:
         movinet_edge("export", source, "--out", bundle, *words)
 
 

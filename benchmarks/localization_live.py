@@ -101,7 +101,7 @@ def play(bundle: Path, engine: str, images: list[np.ndarray]) -> Played:
 
 @dataclass(frozen=True)
 class Afterwards:
-    """What PyTorch finds in each window of the stream; `starts` are in snippets of `hop` s."""
+    """What PyTorch finds in each window of the stream; they begin at `starts`, all in seconds."""
 
     windows: list[list[Segment]]
     starts: np.ndarray
@@ -110,7 +110,7 @@ class Afterwards:
 
     def owner(self, segment: Segment) -> int:
         """The last window that sees the segment begin."""
-        return int(np.searchsorted(self.starts, segment.start / self.hop + 0.5, "right")) - 1
+        return int(np.searchsorted(self.starts, segment.start + self.hop / 2, "right")) - 1
 
     @property
     def owned(self) -> list[Segment]:
@@ -130,11 +130,12 @@ def afterwards(bundle: Path, images: list[np.ndarray]) -> Afterwards:
         starts = [*range(0, last, stream.arrivals.count), last]
         windows = []
         for start in starts:
-            seen = stream.head.find(features[start : start + held], stream.hop)
+            part = features[start : start + held]
+            seen = stream.head.find(part, stream.hop, stream.begins(start))
             stream.tracker.reset()
-            sightings = stream.sightings(seen, start * stream.hop)
-            windows.append(stream.tracker.see(sightings, 0.0, float("inf")))
-        return Afterwards(windows, np.array(starts), len(features), stream.hop)
+            windows.append(stream.tracker.see(stream.sightings(seen), 0.0, float("inf")))
+        begins = np.array([stream.begins(start) for start in starts])
+        return Afterwards(windows, begins, len(features), stream.hop)
 
 
 def known(segment: Segment, others: list[Segment]) -> bool:

@@ -317,8 +317,10 @@ class Bundle:
     def file(self, entry: ModelFile | Attachment) -> Path:
         """The path of a file named by the manifest, after its hash was checked once."""
         path = self.root / entry.path
-        if not path.is_file() or self.root.resolve() not in path.resolve().parents:
+        if not path.is_file():
             raise BadInput(f"{self.path} lacks {entry.path}; export the bundle again")
+        if self.root.resolve() not in path.resolve().parents:
+            raise BadInput(f"{entry.path} in {self.path} leads out of it; copy the file there")
         if entry.path not in self._checked:
             if sha256_of(path) != entry.sha256:
                 raise BadInput(
@@ -355,7 +357,9 @@ class Bundle:
 
 def _read_manifest(bundle: Path, path: Path) -> Manifest:
     if not path.is_file():
-        raise BadInput(f"{bundle} is not a bundle: it has no {MANIFEST}")
+        raise BadInput(
+            f"{bundle} is not a bundle: it has no {MANIFEST}; make one with movinet-edge export"
+        )
     text = path.read_bytes()
     try:
         return Manifest.model_validate_json(text)

@@ -48,9 +48,9 @@ def samples(signal: np.ndarray, context: np.ndarray, at: tuple[float, float], bi
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """Places [B, C, T] -> numbers of the three nearest ones, [B, T, 3]."""
+    """Places [B, C, T] -> numbers of the three nearest ones, [B, T, 3]; of equals the first."""
     distance = (x[:, :, :, None] - x[:, :, None, :]).square().sum(1)
-    return distance.topk(3, 2, largest=False).indices
+    return distance.sort(stable=True, dim=2).indices[:, :, :3]
 
 
 def picked(x: Tensor, numbers: Tensor) -> Tensor:

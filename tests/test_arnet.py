@@ -310,7 +310,13 @@ def test_cost_tables(tmp_path: Path) -> None:
         read_costs(path, arch)
     networks = {"policy": 1.0, "phone-m@80": 9.0, "phone-s@60": 4.0, "phone-xs@40": 2.0}
     path.write_text(CostTable(unit="ms", networks=networks).model_dump_json())
-    assert read_costs(path, arch).per_frame(arch) == (10, 5, 3, 1, 1, 0.5, 0.25)
+    table = read_costs(path, arch)
+    assert table.per_frame(arch) == (10, 5, 3, 1, 1, 0.5, 0.25)
+    # The policy runs on in a skip; publications count it once nevertheless.
+    public = arnet_arch("phone", hold="hidden")
+    assert table.per_frame(public) == (10, 5, 3, 1, 1, 1, 1)
+    usage = [1 / 7] * 7
+    assert table.frame_cost(public, usage) == table.frame_cost(arch, usage)
     path.write_text('{"unit": "ms", "networks": {"policy": -1}}')
     with pytest.raises(BadInput, match=r"is no cost table \(networks.policy: "):
         read_costs(path, arch)

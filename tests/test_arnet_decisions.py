@@ -98,6 +98,7 @@ def test_options_that_do_not_go_together(
     assert "the cost bias is a number, not nan" in refused(
         "run", arnet_bundle, video, "--cost-bias=nan"
     )
+    assert "at most 1e+20 either way" in refused("run", arnet_bundle, video, "--cost-bias=1e39")
     save_checkpoint(arnet, tmp_path / "c.safetensors")
     for source in (arnet_bundle, tmp_path / "c.safetensors"):
         assert "the cost bias is a number, not inf" in refused(

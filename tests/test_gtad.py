@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from movinet_edge.localization.anchors import Anchors
 from movinet_edge.models.gtad import GTad, as_map, as_rows
 from movinet_edge.models.gtad_align import SGAlign
-from movinet_edge.models.gtad_graph import Nearest, nearest, nearest_by_rounds
+from movinet_edge.models.gtad_graph import nearest
 from movinet_edge.models.gtad_sampling import sampling
 from movinet_edge.models.gtad_table import gtad_arch
 from tests.gtad_reference import neighbours, picked, region, samples
@@ -94,30 +94,19 @@ def test_gradients_are_those_of_the_whole_matrix() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("find", [nearest, nearest_by_rounds])
-def test_neighbours_are_the_nearest_places(find: Nearest) -> None:
+def test_neighbours_are_the_nearest_places() -> None:
     x = random(2, 256, 30)
-    found = find(x)(x)
+    found = nearest(x)(x)
     expected = picked(x, neighbours(x))
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("find", [nearest, nearest_by_rounds])
-def test_equal_places_count_one_by_one(find: Nearest) -> None:
+def test_equal_places_count_one_by_one() -> None:
     x = random(1, 8, 10)
     x[:, :, 4:] = 0  # as windows behind the end of a video are
-    found = find(x)(x)
+    found = nearest(x)(x)
     assert found[0, :, 5:].count_nonzero() == 0
     torch.testing.assert_close(found[:, :, :4], picked(x, neighbours(x))[:, :, :4])
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_both_ways_of_finding_neighbours_give_the_same_scores(kernel: int) -> None:
-    torch.manual_seed(0)
-    model = GTad(gtad_arch("activitynet", features=16, snippets=20, durations=20, kernel=kernel))
-    x = random(2, 16, 20)
-    for ours, theirs in zip(model(x), model(x, nearest_by_rounds), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_weights_serve_videos_in_fewer_snippets() -> None:

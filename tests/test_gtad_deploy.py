@@ -19,10 +19,10 @@ from movinet_edge.localization.anchors import Anchors
 from movinet_edge.models.gtad import GTad
 from movinet_edge.models.gtad_blocks import Blocks
 from movinet_edge.models.gtad_deploy import FEATURES, Nearest, head_part
-from movinet_edge.models.gtad_graph import nearest_by_rounds
 from movinet_edge.models.gtad_sampling import sampling
 from movinet_edge.models.gtad_table import GTadArch, gtad_arch
 from movinet_edge.streaming.deploy import Layout
+from tests.gtad_reference import neighbours, picked
 
 CLASSES = 3
 SMALL = {"features": 8, "snippets": 10, "durations": 10, "bins": 8, "context_bins": 4}
@@ -105,7 +105,7 @@ def test_neighbours_are_those_of_the_model() -> None:
     x = torch.randn(1, 256, 12)
     x[:, :, 7:] = 0
     values = torch.randn(1, 5, 12)
-    wanted = nearest_by_rounds(x)(values)
+    wanted = picked(values, neighbours(x))
     chosen = Nearest(12)(x.transpose(1, 2))
     got = torch.stack([best @ values.transpose(1, 2) for best in chosen], 3).transpose(1, 2)
     assert (got - wanted).abs().max() < 1e-6

@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
+from movinet_edge.bundle import Bundle
+from movinet_edge.checkpoints.native import Checkpoint, load_checkpoint, save_checkpoint
 from movinet_edge.data.annotations import read_annotations
 from movinet_edge.data.features import width_of
 from movinet_edge.data.snippets import VideoFolder
 from movinet_edge.errors import BadInput
 from movinet_edge.models.localizer import Localizer
-from movinet_edge.train.extraction import extract, seconds_of
+from movinet_edge.train.extraction import Extractor, extract, read_facts, seconds_of
 from movinet_edge.train.localization_data import (
+    check_bundled_encoder,
     check_encoder,
     covered,
     extractor_of,
@@ -32,6 +34,7 @@ from movinet_edge.train.localization_data import (
 from movinet_edge.train.localizing import localizer_start
 from movinet_edge.train.recipe import make_recipe
 from tests.commands import COMMAND, Command, Refused
+from tests.localizers import video
 from tests.untrimmed import HERE, LABELS, asked, recipe
 
 
@@ -303,6 +306,54 @@ def test_features_of_another_encoder_are_refused(
     check_encoder(made / "features", known)
     (tmp_path / "a.npy").touch()
     check_encoder(tmp_path, known)  # made by others, who do not tell
+
+
+def test_a_bundle_takes_its_own_encoder_s_features(
+    two_way_localizer: tuple[Checkpoint, Path],
+    untrimmed: Path,
+    made: Path,
+    call: Command,
+    tmp_path: Path,
+) -> None:
+    checkpoint, path = two_way_localizer
+    save_checkpoint(checkpoint, tmp_path / "own.safetensors")
+    where = ("--data", untrimmed, "--videos", untrimmed.parent / "videos")
+    out = tmp_path / "features"
+    assert call("features", tmp_path / "own.safetensors", *where, "--out", out)[0] == 0
+    check_bundled_encoder(out, Bundle(path))
+    with pytest.raises(BadInput, match="were made by other weights than those of the encoder"):
+        check_bundled_encoder(made / "features", Bundle(path))
+
+
+def test_of_another_length_they_are_made_again(untrimmed: Path, made: Path, tmp_path: Path) -> None:
+    """Annotations were corrected; a file of quite another length is left out."""
+    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
+    videos, out, content = VideoFolder(untrimmed.parent / "videos"), tmp_path / "out", {}
+    for seconds in (8.5, 8.0, 20.0):
+        content = json.loads(untrimmed.read_text())
+        content["database"] = {"test0": content["database"]["test0"] | {"duration": seconds}}
+        path = tmp_path / f"{seconds}.json"
+        path.write_text(json.dumps(content))
+        index = extract(extractor, read_annotations(path), videos, out)
+        if seconds == 8.0:
+            np.testing.assert_array_equal(
+                np.load(out / "test0.npy"), np.load(made / "features/test0.npy")
+            )
+    assert index["broken"]["test0"].startswith("is 8.0 s long, not 20 s as annotated")
+    assert not index["videos"]
+
+
+@pytest.mark.parametrize(("every", "count"), [(0.2, 50), (0.1, 100), (0.8, 12), (20.0, 1)])
+def test_a_snippet_every_so_often(made: Path, tmp_path: Path, every: float, count: int) -> None:
+    """As many as fit, also where a decimal fraction has no exact float."""
+    checkpoint = load_checkpoint(made / "a.safetensors")
+    assert isinstance(checkpoint.model, Localizer)
+    assert checkpoint.model.encoder is not None
+    facts = read_facts(made / "features").model_copy(update={"snippets": None, "every": every})
+    path = video(tmp_path / "a.mp4", 10, seed=1)
+    features, seconds = Extractor(checkpoint.model.encoder.eval(), facts)(path, 10.0)
+    assert len(features) == count
+    assert seconds == pytest.approx(every * count)
 
 
 def test_splits_have_one_index(untrimmed: Path, made: Path, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import torch
 
 from movinet_edge.data.annotations import read_annotations
 from movinet_edge.errors import BadInput
+from movinet_edge.localization.anchors import Anchors
+from movinet_edge.localization.conventions import ACTIVITYNET
 from movinet_edge.localization.proposals import labelled, segment_classes
+from movinet_edge.localization.reading import HeadAnswer, read_segments
 from movinet_edge.models.gtad_table import gtad_arch
 from movinet_edge.models.localizer import Localizer
 from movinet_edge.models.localizer_table import localizer_arch
@@ -48,6 +51,17 @@ def test_each_segment_has_its_own_best_classes() -> None:
     np.testing.assert_allclose(own.scores, [0.63, 0.3, 0.18, 0.15])
     np.testing.assert_array_equal(own.times, np.concatenate([times, times]))
     assert len(labelled(times[:0], scores[:0], np.zeros((0, 3)))) == 0
+
+
+def test_what_ends_behind_a_short_video_is_told_once() -> None:
+    """Segments that differ only where the window is filled up are one."""
+    rng = np.random.default_rng(0)
+    anchors = Anchors(8, 8)
+    scores = (rng.random(size, np.float32) for size in (len(anchors), len(anchors), 8, 8))
+    found = read_segments([(0, HeadAnswer(*scores))], anchors, 1.0, 3, ACTIVITYNET)
+    assert len(np.unique(found.times, axis=0)) == len(found.times) > 2
+    assert found.times.max() == 3
+    assert (np.diff(found.scores) <= 0).all()
 
 
 def test_long_videos_are_seen_in_windows() -> None:

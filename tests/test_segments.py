@@ -92,6 +92,8 @@ def test_a_bundle_finds_what_pytorch_finds(
         total = 0
         for one in long_videos:
             found = stream.find(one)
+            with pytest.raises(ValueError, match="the stream has ended; reset it first"):
+                stream.step(np.zeros((SIDE, SIDE, 3), np.uint8))
             wanted = in_pytorch(checkpoint, one, stream.seconds)
             hits, count = alike(best_of(wanted), found)
             assert hits == count
@@ -174,6 +176,14 @@ def test_the_clock_of_whole_snippets(two_way_localizer: Made, tmp_path: Path, ho
         assert len(made) == len(starts)
         for vector, start in zip(made, starts, strict=True):
             assert np.array_equal(vector, stream.encoder.encode(frames[start : start + FRAMES]))
+        # Heads are trained with snippets whose middles are those of their cells.
+        seconds = Fraction(len(starts)) * Fraction(stream.hop).limit_denominator(1000)
+        trained = snippet_times(seconds, len(starts), FRAMES, RATE)[len(starts) // 2]
+        cell = seconds * (2 * (len(starts) // 2) + 1) / (2 * len(starts))
+        assert sum(trained) / FRAMES == cell
+        for number, start in enumerate(starts):
+            seen = np.mean([k / RATE for k in range(start, start + FRAMES)])
+            assert stream.begins(number) + stream.hop / 2 == pytest.approx(seen)
 
 
 def vectors(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -199,9 +209,10 @@ def test_live_segments_are_those_of_their_windows(one_way_localizer: Made) -> No
         assert len({s.id for s in final}) == len(final)
         hop, step = stream.hop, stream.arrivals.count
         for segment in final:
-            start = min(int(segment.start / hop + 1e-6) // step * step, len(features) - WINDOW)
+            place = int((segment.start - stream.begins(0)) / hop + 1e-6)
+            start = min(place // step * step, len(features) - WINDOW)
             window = features[start : start + WINDOW]
-            alone = stream.sightings(stream.head.find(window, hop), start * hop)
+            alone = stream.sightings(stream.head.find(window, hop, stream.begins(start)))
             assert any(
                 abs(s.start - segment.start) < 1e-6
                 and abs(s.end - segment.end) < 1e-6
@@ -219,7 +230,7 @@ def test_a_stream_of_one_window_is_the_file(one_way_localizer: Made) -> None:
         parts = list(played(stream, features))
         assert any(s.status == "provisional" for part in parts for s in part)
         final = [s for part in parts for s in part if s.status == "final"]
-        offline = stream.sightings(stream.head.find(features, stream.hop))
+        offline = stream.sightings(stream.head.find(features, stream.hop, stream.begins(0)))
         assert sorted((s.start, s.end, s.index, s.score) for s in final) == sorted(
             (s.start, s.end, s.index, s.score) for s in offline
         )
@@ -337,6 +348,7 @@ def test_bad_input_is_one_sentence(
     short = video(tmp_path / "short.mp4", 1, rate=3)
     with SegmentStream(one_way_localizer[1], "onnxruntime") as stream:
         assert stream.find(short) is not None  # its last moment fills the rest
+        stream.reset()
         for frame in np.zeros((2, SIDE, SIDE, 3), np.uint8):
             assert stream.step(frame) == []
         assert stream.finish() == []

@@ -29,6 +29,14 @@ def test_a_segment_appears_is_revised_and_becomes_final() -> None:
     assert tracker.see([seen(11, 15)], 11, 16) == []
 
 
+def test_the_rest_of_a_final_segment_is_no_other_one() -> None:
+    """Less than half of it is left when the window looks once more."""
+    tracker = Tracker(LABELS)
+    assert told(tracker.see([seen(0, 20)], 0, 4.5)) == [(1, "final")]
+    assert tracker.see([seen(12, 20)], 12, 16.5) == []
+    assert told(tracker.see([seen(19, 30)], 16, 19.5)) == [(2, "final")]
+
+
 def test_what_is_gone_is_withdrawn_and_its_number_not_given_again() -> None:
     tracker = Tracker(LABELS)
     tracker.see([seen(10, 14), seen(20, 24, 1)], 0, 5)

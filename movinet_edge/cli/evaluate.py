@@ -160,6 +160,7 @@ def evaluate(
         _refuse(bundle and device == "cuda", "bundles run on the CPU; leave out --device")
         _refuse(not bundle and precision is not None, "--precision is for bundles; leave it out")
         _refuse(not bundle and backend is not None, "--backend is for bundles; leave it out")
+        _refuse(cost_bias != 0, "localizers decide nothing; leave out --cost-bias")
         held = precision and precision.value
         places = (data, videos, features, class_scores)
         asked_for = Asked(*places, split, limit, threads, device, backend, held)
@@ -314,12 +315,15 @@ def _open_checkpoint(
 
     from movinet_edge.checkpoints.importer import read_checkpoint
     from movinet_edge.models.arnet import ArNet
+    from movinet_edge.models.localizer import Localizer
     from movinet_edge.runtime.choice import finite_bias
     from movinet_edge.train.adaptive_eval import torch_predictor
 
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(source)
+    finds = isinstance(checkpoint.model, Localizer)
+    _refuse(finds, f"{source} finds segments; add --task localization")
     contract = checkpoint.preprocessing
     if side is not None:
         contract = contract.model_copy(update={"height": side, "width": side})

@@ -134,7 +134,12 @@ def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
     from movinet_edge.data.snippets import VideoFolder
     from movinet_edge.errors import BadInput
     from movinet_edge.runtime.segments import SegmentStream
-    from movinet_edge.train.localization_data import bundle_source, covered, feature_source
+    from movinet_edge.train.localization_data import (
+        bundle_source,
+        check_bundled_encoder,
+        covered,
+        feature_source,
+    )
     from movinet_edge.train.localization_eval import evaluate_localizer
 
     if asked.class_scores is not None:
@@ -143,6 +148,7 @@ def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
         manifest = stream.bundle.manifest
         annotations, split = _annotations(asked, stream.bundle.labels)
         if asked.features is not None:
+            check_bundled_encoder(asked.features, stream.bundle)
             annotations = covered(annotations, asked.features)
             features = FeatureFolder(asked.features, stream.head.input.shape[1])
             reader = feature_source(features)
@@ -153,7 +159,9 @@ def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
         def locate(values: np.ndarray, seconds: float, name: str) -> Found:
             if stream.rule.whole:
                 values = rescaled(values, stream.rule.snippets).numpy().T
-            return stream.head.find(values, seconds / len(values))
+            live = asked.videos is not None and not stream.rule.whole
+            first = stream.begins(0) if live else 0.0
+            return stream.head.find(values, seconds / len(values), first)
 
         facts = {
             "model": manifest.name,

@@ -96,6 +96,8 @@ def _live(
         if not camera:
             raise
     show(stream.finish())
+    if not camera:
+        stream.check_seen(source)
     return sorted(final, key=lambda segment: segment.start), time + 1 / rate
 
 

@@ -45,8 +45,12 @@ def read_segments(
     convention: Convention,
     logits: np.ndarray | None = None,
     class_scores: np.ndarray | None = None,
+    first: float = 0.0,
 ) -> Found:
     """Segments of a video.
+
+    Proposals that end in what a window is filled up with end with the video, as in the public
+    code; of those that are the same then the best is told.
 
     Args:
         answers: the first cell of each window, and what the head says of it; one, at 0, where the
@@ -55,6 +59,7 @@ def read_segments(
         cells: of the video; nothing is behind them.
         logits: of every cell's classes, [cells, C].
         class_scores: of the whole video's classes, [C]; they win over `logits`.
+        first: when the first cell begins, in seconds; nothing begins before 0.
     """
     windows = [(start, *propose(anchors, *answer, convention)) for start, answer in answers]
     if convention.windowed:
@@ -64,10 +69,16 @@ def read_segments(
         places, scores = thinned(proposals, values, convention)
     places = places.clip(0, cells)
     kept = places[:, 1] > places[:, 0]
-    places, scores = places[kept], scores[kept]
-    times = places * cell
+    places, scores = _unique(places[kept], scores[kept])
+    times = np.maximum(places * cell + first, 0.0)
     if class_scores is None and logits is not None:
         class_scores = segment_classes(logits, places)
     if class_scores is None:
         return Found(times, scores, None)
     return Found(times, scores, labelled(times, scores, class_scores, TOP))
+
+
+def _unique(places: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of segments that are the same, the first one."""
+    known = np.sort(np.unique(places, axis=0, return_index=True)[1])
+    return places[known], scores[known]

@@ -17,7 +17,7 @@ def soft_nms(
     """The best segment is taken, the scores of all others fall as they overlap with it, and again.
 
     What is left over at the end, a single segment, is not taken, as in the public code; a single
-    one to begin with is.
+    one to begin with is, whatever its score and length.
 
     Args:
         segments: starts and ends in any unit, [P, 2], none without length.

@@ -21,6 +21,7 @@ from movinet_edge.models.backbone_table import Backbone
 from movinet_edge.streaming.spec import counted_macs
 
 POLICY = "policy"
+TO_MAKE_ONE = "movinet-edge bench BUNDLE --costs FILE writes one"
 _Count = Callable[[Backbone, int], float]  # of a backbone with a classifier of so many classes
 _LstmCount = Callable[[ArNetArch], float]
 
@@ -58,23 +59,32 @@ class CostTable(BaseModel):
     def per_frame(self, arch: ArNetArch) -> tuple[float, ...]:
         """The cost of a frame for each action, the policy's run included.
 
-        Of a skip of k frames that is a k-th of the run that decided on it.
+        Of a skip of k frames that is a k-th of the run that decided on it, unless the policy runs
+        on while a skip holds.
         """
-        policy = 0.0 if arch.policy is None else self.networks.get(POLICY, 0.0)
-        return tuple(
-            extra + policy / max(action.skip, 1)
-            for extra, action in zip(self.looks(arch), arch.actions, strict=True)
-        )
+        return self._per_frame(arch, runs_on=arch.hold == "hidden")
 
     def frame_cost(self, arch: ArNetArch, usage: Sequence[float]) -> float:
         """The mean cost of a frame, given the share of frames that each action has.
 
-        A frame within a skip counts as that skip's. Where all looks are taken, all are paid.
+        A frame within a skip counts as that skip's, a k-th of a run, whatever the policy does in
+        it, as publications count. Where all looks are taken, all are paid.
         """
         if not arch.chooses:
-            policy = 0.0 if arch.policy is None else self.networks.get(POLICY, 0.0)
-            return policy + sum(self.looks(arch))
-        return sum(u * cost for u, cost in zip(usage, self.per_frame(arch), strict=True))
+            return self._policy(arch) + sum(self.looks(arch))
+        costs = self._per_frame(arch, runs_on=False)
+        return sum(u * cost for u, cost in zip(usage, costs, strict=True))
+
+    def _per_frame(self, arch: ArNetArch, runs_on: bool) -> tuple[float, ...]:
+        policy = self._policy(arch)
+        return tuple(
+            extra + (policy if runs_on else policy / max(action.skip, 1))
+            for extra, action in zip(self.looks(arch), arch.actions, strict=True)
+        )
+
+    def _policy(self, arch: ArNetArch) -> float:
+        """The cost of the policy's run, 0 without one."""
+        return 0.0 if arch.policy is None else self.networks.get(POLICY, 0.0)
 
 
 def true_costs(arch: ArNetArch) -> CostTable:
@@ -96,11 +106,12 @@ def read_costs(path: Path, arch: ArNetArch) -> CostTable:
     try:
         table = CostTable.model_validate_json(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"there is no cost table at {path} ({error})") from None
+        raise BadInput(f"there is no cost table at {path} ({error}); {TO_MAKE_ONE}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path} is no cost table ({place or 'json'}: {first['msg']})") from None
+        reason = f"{place or 'json'}: {first['msg']}"
+        raise BadInput(f"{path} is no cost table ({reason}); {TO_MAKE_ONE}") from None
     table.looks(arch)
     return table
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from movinet_edge.localization.anchors import Anchors
 from movinet_edge.models.gtad_align import SGAlign
-from movinet_edge.models.gtad_graph import GraphConv, Nearest, nearest
+from movinet_edge.models.gtad_graph import GraphConv, nearest
 from movinet_edge.models.gtad_table import (
     ALIGNED,
     CHANNELS,
@@ -63,8 +63,8 @@ class Boundary(nn.Module):
         super().__init__()
         self.graph, self.answer = GraphConv(), nn.Conv1d(CHANNELS, 1, 1)
 
-    def forward(self, x: Tensor, find: Nearest = nearest) -> Tensor:
-        return _probability(self.answer(self.graph(x, find)))[:, 0]
+    def forward(self, x: Tensor) -> Tensor:
+        return _probability(self.answer(self.graph(x)))[:, 0]
 
 
 class Localize(nn.Module):
@@ -98,10 +98,7 @@ class Localize(nn.Module):
 
 
 class GTad(nn.Module):
-    """The localization head.
-
-    `find` says how neighbours are found: `nearest`, or `nearest_by_rounds` for what has no sorting.
-    """
+    """The localization head."""
 
     def __init__(self, arch: GTadArch):
         super().__init__()
@@ -113,12 +110,12 @@ class GTad(nn.Module):
         self.align = SGAlign(arch)
         self.localize = Localize(arch.kernel)
 
-    def forward(self, x: Tensor, find: Nearest = nearest) -> LocalizationScores:
+    def forward(self, x: Tensor) -> LocalizationScores:
         """Features [B, features, T], T being any number of snippets that cover the video."""
         anchors = self.arch.anchors(x.shape[2])
-        base = self.base(F.relu(self.stem(x)), find)
-        places = self.graph(base, find)
-        around = find(places)(places).mean(3)
+        base = self.base(F.relu(self.stem(x)))
+        places = self.graph(base)
+        around = nearest(places)(places).mean(3)
         rows = self.align(places, around, anchors, self.localize.mixes)
         overlap, action = self.localize(rows, anchors).unbind(2)
-        return LocalizationScores(overlap, action, self.start(base, find), self.end(base, find))
+        return LocalizationScores(overlap, action, self.start(base), self.end(base))

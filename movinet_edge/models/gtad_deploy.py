@@ -75,7 +75,8 @@ class InTime(nn.Module):
 class Nearest(nn.Module):
     """Places [1, T, C] -> for each of three neighbours a matrix [1, T, T] that picks it.
 
-    As `nearest_by_rounds`.
+    By arithmetic alone, which accelerators run: the best is found, then struck out. Of places
+    equally near the first one is taken, as sorting takes one of them.
     """
 
     def __init__(self, places: int):
@@ -149,15 +150,11 @@ class DeployLocalize(nn.Module):
     def forward(self, rows: Sequence[Tensor], outside: Tensor | None) -> Tensor:
         # An activation behind the inner concatenations, or converters merge them with the outer.
         if not self.mixes:
-            scored = [
-                self._as_map(self._scored(x), g) for x, g in zip(rows, self.groups, strict=True)
-            ]
+            scored = self._as_maps([self._scored(x) for x in rows])
             return joined([torch.sigmoid(part) for part in scored], 0)[None]
         assert outside is not None
         nothing = F.relu(self.narrow(F.relu(outside)))
-        narrow = [
-            self._as_map(self.narrow(F.relu(x)), g) for x, g in zip(rows, self.groups, strict=True)
-        ]
+        narrow = self._as_maps([self.narrow(F.relu(x)) for x in rows])
         x = joined([F.relu(part) for part in narrow], 0)
         x = (x * self.there + nothing * (1 - self.there))[None].permute(0, 3, 1, 2)
         for conv in self.convs:
@@ -172,7 +169,7 @@ class DeployLocalize(nn.Module):
         answer: Tensor = self.answer(x)
         return answer
 
-    def _maps(self, rows: Sequence[Tensor]) -> list[Tensor]:
+    def _as_maps(self, rows: Sequence[Tensor]) -> list[Tensor]:
         return [self._as_map(x, group) for x, group in zip(rows, self.groups, strict=True)]
 
     def _as_map(self, x: Tensor, group: range) -> Tensor:

@@ -12,8 +12,6 @@ from movinet_edge.models.gtad_table import CHANNELS, GROUP_WIDTH, GROUPS, NEIGHB
 
 # Values of places [B, C, T] -> those of every place's neighbours [B, C, T, k]
 Neighbours = Callable[[Tensor], Tensor]
-# Places [B, C, T] -> their neighbours
-Nearest = Callable[[Tensor], Neighbours]
 
 
 def _likeness(x: Tensor) -> Tensor:
@@ -31,29 +29,6 @@ def nearest(x: Tensor) -> Neighbours:
     def of(values: Tensor) -> Tensor:
         index = found[:, None].expand(-1, values.shape[1], -1)
         return values.gather(2, index).unflatten(2, (-1, NEIGHBOURS))
-
-    return of
-
-
-def nearest_by_rounds(x: Tensor) -> Neighbours:
-    """The same as arithmetic alone, which accelerators run: the best is found, then struck out.
-
-    Of places equally near the first one is taken, as sorting takes one of them. Float32 only: the
-    factors overflow in float16.
-    """
-    likeness = _likeness(x)
-    places = x.shape[2]
-    # 1 where the column comes before the row.
-    before = torch.ones(places, places, device=x.device).tril(-1)
-    chosen = []
-    for _ in range(NEIGHBOURS):
-        best = F.relu(1 - (likeness.amax(1, True) - likeness) * 1e30)
-        best = best * F.relu(1 - before @ best)
-        likeness = likeness - best * 1e9
-        chosen.append(best)
-
-    def of(values: Tensor) -> Tensor:
-        return torch.stack([values @ best.to(values.dtype) for best in chosen], 3)
 
     return of
 
@@ -87,8 +62,8 @@ class GraphConv(nn.Module):
             nn.Conv2d(inner, CHANNELS, 1),
         )
 
-    def forward(self, x: Tensor, find: Nearest = nearest) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Places [B, C, T] -> the same."""
-        pairs = find(x)(self.near(x)) + self.own(x)[..., None]
+        pairs = nearest(x)(self.near(x)) + self.own(x)[..., None]
         alike = self.semantic(pairs).amax(3)
         return F.relu(self.temporal(x) + x + alike)

@@ -9,7 +9,6 @@ from movinet_edge.errors import BadInput
 from movinet_edge.models.arch import VideoModel
 from movinet_edge.models.encoder import Encoder
 from movinet_edge.models.gtad import GTad, LocalizationScores
-from movinet_edge.models.gtad_graph import Nearest, nearest
 from movinet_edge.models.localizer_table import LocalizerArch
 from movinet_edge.models.movinet import MoViNet
 from movinet_edge.models.r2plus1d import R2plus1d
@@ -45,9 +44,9 @@ class Localizer(VideoModel):
             raise BadInput(f"{self.arch.name} has no encoder; give it features (--features)")
         return self.encoder.encode(frames).transpose(1, 2)
 
-    def find(self, features: Tensor, how: Nearest = nearest) -> LocalizationScores:
+    def find(self, features: Tensor) -> LocalizationScores:
         """Features [B, C, T] -> scores of all segments, starts and ends."""
-        scores: LocalizationScores = self.head(features, how)
+        scores: LocalizationScores = self.head(features)
         return scores
 
     def place_logits(self, features: Tensor) -> Tensor:

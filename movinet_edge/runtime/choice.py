@@ -10,6 +10,8 @@ import numpy as np
 from movinet_edge.bundle import Action, Choice
 from movinet_edge.errors import BadInput
 
+LARGEST = 1e20  # bias either way
+
 
 class Chooser:
     """The decisions of one stream; `action` is what is done with the present frame.
@@ -83,8 +85,11 @@ def finite_bias(bias: float) -> float:
     """The cost bias itself.
 
     Raises:
-        BadInput: it is no number.
+        BadInput: it is no number, or one beyond reason, which float32 could not hold.
     """
-    if not math.isfinite(bias):
-        raise BadInput(f"the cost bias is a number, not {bias}; 0 leaves decisions alone")
+    if not math.isfinite(bias) or abs(bias) > LARGEST:
+        raise BadInput(
+            f"the cost bias is a number, not {bias}, and at most {LARGEST:g} either way; 0 leaves "
+            "decisions alone"
+        )
     return bias

@@ -109,8 +109,8 @@ class WindowHead:
         rows = (self.anchors.as_rows(overlap), self.anchors.as_rows(actionness))
         return HeadAnswer(*rows, start, end), self.runner.read(self.answer)[0, : len(features)]
 
-    def find(self, features: np.ndarray, cell: float) -> Found:
-        """What is in so many snippets [n, C] that begin `cell` seconds after each other.
+    def find(self, features: np.ndarray, cell: float, first: float = 0.0) -> Found:
+        """What is in so many snippets [n, C], one in each `cell` seconds, the first in `first`.
 
         More than the window takes are seen in windows, each half of one after the last.
         """
@@ -122,7 +122,7 @@ class WindowHead:
             answers.append((start, answer))
             logits[start : start + held] = seen
         convention = replace(self.convention, windowed=len(starts) > 1 or self.convention.windowed)
-        return read_segments(answers, self.anchors, cell, count, convention, logits)
+        return read_segments(answers, self.anchors, cell, count, convention, logits, first=first)
 
 
 class SegmentStream:
@@ -158,7 +158,10 @@ class SegmentStream:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         manifest = self.bundle.manifest
         if manifest.localization is None:
-            raise BadInput(f"{self.bundle.path} classifies and finds no segments; use a Stream")
+            raise BadInput(
+                f"{self.bundle.path} classifies and finds no segments; use a Stream, or leave out "
+                "--task"
+            )
         self.backend, self.threshold = choose_backend(self.bundle, backend), threshold
         self.rule, self.contract = manifest.localization, manifest.preprocessing
         first, second = manifest.plan.steps
@@ -191,6 +194,16 @@ class SegmentStream:
         """Seconds from a snippet of a stream to the next."""
         return self.clock.hop / self.contract.frame_rate
 
+    def begins(self, snippet: int) -> float:
+        """When the cell of a stream's snippet begins, in seconds.
+
+        The snippet's frames have their middle in that of the cell, as those of `snippet_times`,
+        which heads are trained with; the cell is as long as `hop`.
+        """
+        clock = self.clock
+        middle = snippet * clock.hop + (clock.frames - 1) / 2
+        return (middle - clock.hop / 2) / self.contract.frame_rate
+
     def reset(self) -> None:
         """Begin a new stream."""
         self.encoder.reset()
@@ -208,7 +221,7 @@ class SegmentStream:
             ValueError: the frame is not such an array (of floats, the first frame's range is
                 checked), or the stream is closed or ended.
         """
-        self._check_open()
+        self._check_going()
         check_frame(frame, self._frames)
         self._frames += 1
         vector = self.encoder.step(frame)
@@ -230,7 +243,7 @@ class SegmentStream:
 
     def finish(self) -> list[Segment]:
         """The stream has ended: what is left becomes final."""
-        self._check_open()
+        self._check_going()
         self._ended = True
         return self._look(self._snippets + 1) if self._snippets else []
 
@@ -245,12 +258,12 @@ class SegmentStream:
     def _look(self, until: int) -> list[Segment]:
         self._seen = self._snippets
         held = min(self._snippets, len(self._window))
-        first = (self._snippets - held) * self.hop
-        sightings = self.sightings(self.head.find(self._window[:held], self.hop), first)
-        # Half a snippet before: segments begin with snippets, give or take a rounding.
-        return self.tracker.see(sightings, first, (until - 0.5) * self.hop)
+        first = self.begins(self._snippets - held)
+        sightings = self.sightings(self.head.find(self._window[:held], self.hop, first))
+        # Half a snippet before: segments begin with cells, give or take a rounding.
+        return self.tracker.see(sightings, first, self.begins(until) - self.hop / 2)
 
-    def sightings(self, found: Found, first: float = 0.0) -> list[Sighting]:
+    def sightings(self, found: Found) -> list[Sighting]:
         """What is over the threshold, each with its best label, best first."""
         segments = found.segments
         assert segments is not None
@@ -260,7 +273,7 @@ class SegmentStream:
         ):
             known = best.get((start, end))
             if score >= self.threshold and (known is None or known.score < score):
-                best[start, end] = Sighting(start + first, end + first, index, score)
+                best[start, end] = Sighting(start, end, index, score)
         return sorted(best.values(), key=lambda sighting: -sighting.score)
 
     def find(self, video: str | Path) -> list[Segment]:
@@ -275,11 +288,11 @@ class SegmentStream:
             cell = self.seconds / len(features)
             found = self.sightings(self.head.find(features, cell))
             changes = self.tracker.see(found, 0.0, float("inf"))
+            self._ended = True
         else:
             frames = (f.image for f in read_frames(video, self.contract.frame_rate))
             changes = [change for part in self.run(frames) for change in part]
-            if not self._snippets:
-                raise BadVideo(self._too_short(video))
+            self.check_seen(video)
             self.seconds = self._frames / self.contract.frame_rate
         final = [segment for segment in changes if segment.status == "final"]
         return sorted(final, key=lambda segment: (segment.start, segment.end))
@@ -288,7 +301,7 @@ class SegmentStream:
         """Vectors of a file's snippets as it is read, [n, C], and how many seconds they cover.
 
         They are spread over all of it (`Localization.whole`), or each the clock's `hop` after the
-        last. `head.find` says what is in them.
+        last, from `begins(0)` on. `head.find` says what is in them.
 
         Args:
             seconds: how long the video is; default: as the file says.
@@ -301,8 +314,7 @@ class SegmentStream:
             self.encoder.reset()
             frames = read_frames(video, self.contract.frame_rate)
             vectors = [v for f in frames if (v := self.encoder.step(f.image)) is not None]
-            if not vectors:
-                raise BadVideo(self._too_short(video))
+            self.check_seen(video, len(vectors))
             return np.stack(vectors), len(vectors) * self.hop
         with VideoFile(video) as file:
             length, clock = length_of(file, seconds), self.clock
@@ -313,9 +325,13 @@ class SegmentStream:
                 values[number] = self.encoder.encode(images)
         return values, float(length)
 
-    def _too_short(self, video: str | Path) -> str:
-        frames, rate = self.clock.frames, self.contract.frame_rate
-        return f"{video} is shorter than a snippet ({frames} frames at {rate:g} per second)"
+    def check_seen(self, video: str | Path, snippets: int | None = None) -> None:
+        """Raise `BadVideo` if `video` had no whole snippet; `snippets` are those of the stream."""
+        if (self._snippets if snippets is None else snippets) == 0:
+            frames, rate = self.clock.frames, self.contract.frame_rate
+            raise BadVideo(
+                f"{video} is shorter than a snippet ({frames} frames at {rate:g} per second)"
+            )
 
     def _fitted(self, frame: object) -> np.ndarray:
         image = np.empty((self.contract.height, self.contract.width, 3), np.float32)
@@ -332,6 +348,9 @@ class SegmentStream:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("the stream is closed")
+
+    def _check_going(self) -> None:
+        self._check_open()
         if self._ended:
             raise ValueError("the stream has ended; reset it first")
 

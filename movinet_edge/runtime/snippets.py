@@ -11,6 +11,8 @@ import numpy as np
 from movinet_edge.runtime.video import ZERO, BadVideo, Picture, exact_rate, on_screen
 
 Times = list[list[Fraction]]
+# Of its length and a second more, a file may be off what was annotated: copies are cut a little.
+OFF = 0.1
 
 
 class Pictured(Protocol):
@@ -81,8 +83,17 @@ def length_of(file: Pictured, annotated: float | None = None) -> Fraction:
     """A video's length in seconds: as annotated, or as the file claims or has it.
 
     Segments are shares of it, so snippets must be of the same.
+
+    Raises:
+        BadVideo: the file claims to be of quite another length than the annotated one.
     """
     if annotated is not None:
+        stated = file.stated
+        if stated is not None and abs(float(stated) - annotated) > 1 + OFF * annotated:
+            raise BadVideo(
+                f"is {float(stated):.1f} s long, not {annotated:g} s as annotated; correct the "
+                "duration, or take the whole video"
+            )
         return Fraction(annotated)
     if file.stated is not None:
         return file.stated

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from movinet_edge.errors import BadInput
 from movinet_edge.files import NewFile, atomic_file, write_errors
 from movinet_edge.runtime.tracks import Segment
-from movinet_edge.runtime.video import BadVideo, read_frames
+from movinet_edge.runtime.video import BadVideo, VideoFile, on_screen, upright
 
 WIDTH, MARGIN, ROW, GAP, PICTURE = 1100, 16, 22, 6, 72
 PICTURES = 12
@@ -33,8 +34,10 @@ def check_timeline(path: Path) -> None:
 
 def thumbnails(video: str | Path, seconds: float) -> list[np.ndarray]:
     """A few frames spread over a video, uint8 [H, W, 3]; none where it cannot be read."""
+    times = [Fraction(seconds) * number / PICTURES for number in range(PICTURES)]
     try:
-        return [frame.image for frame in read_frames(video, PICTURES / seconds)][:PICTURES]
+        with VideoFile(video) as file:
+            return [upright(frame) for _, frame in on_screen(file.pictures(), times)]
     except BadVideo:
         return []
 

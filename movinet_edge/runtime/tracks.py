@@ -70,7 +70,9 @@ class Tracker:
             until: where the next one will.
         """
         changes: list[Segment] = []
-        left, before, kept = list(self._open), list(self._final), list[Segment]()
+        left, kept = list(self._open), list[Segment]()
+        # Of what began earlier the window sees the rest.
+        before = [replace(segment, start=max(segment.start, since)) for segment in self._final]
         for sighting in seen:
             known, shared = _best(left, sighting)
             if _best(before, sighting)[1] > shared:

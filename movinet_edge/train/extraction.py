@@ -31,6 +31,7 @@ from movinet_edge.runtime.video import BadVideo, VideoFile
 
 FACTS, INDEX = "features.json", "index"
 TOGETHER = 8  # snippets in one run of the encoder
+SAME_LENGTH = 1e-3  # seconds
 
 
 class FeatureFacts(Record):
@@ -57,26 +58,29 @@ class Extractor:
         self.take = as_seen(facts.preprocessing)
 
     def __call__(self, path: Path, seconds: float | None) -> tuple[np.ndarray, float]:
-        """Float32 [snippets, width] of a video, and its length in seconds.
+        """Float32 [snippets, width] of a video, and how many seconds they cover.
 
         Raises:
             BadVideo: unreadable.
         """
         facts = self.facts
         with VideoFile(path, threads=1) as file:
-            length = length_of(file, seconds)
-            count = facts.snippets
-            if count is None:
-                assert facts.every is not None
-                every = Fraction(facts.every)
-                count = max(int(length / every), 1)
-                length = every * count
+            count, length = self.extent(length_of(file, seconds))
             rate = facts.preprocessing.frame_rate
             times = snippet_times(length, count, facts.frames, rate)
             features = np.empty((count, facts.width), np.float32)
             for numbers, frames in _together(read_snippets(file, times, self.take)):
                 features[numbers] = self._encode(frames)
         return features, float(length)
+
+    def extent(self, length: Fraction) -> tuple[int, Fraction]:
+        """How many snippets a video of so many seconds has, and how many seconds they cover."""
+        if self.facts.snippets is not None:
+            return self.facts.snippets, length
+        assert self.facts.every is not None
+        every = Fraction(str(self.facts.every))  # as it was written
+        count = max(int(length / every), 1)
+        return count, every * count
 
     @torch.no_grad()
     def _encode(self, frames: np.ndarray) -> np.ndarray:
@@ -123,6 +127,7 @@ def extract(
     number, shards = shard
     own = annotations.videos[number - 1 :: shards]
     _claim(out, extractor.facts)
+    known = seconds_of(out)
     folder = FeatureFolder(out, extractor.facts.width)
     index: dict[str, Any] = {"videos": {}, "missing": [], "broken": {}}
     with _work_folder(out, shard) as work:
@@ -133,7 +138,8 @@ def extract(
                 index["missing"].append(video.name)
                 continue
             try:
-                index["videos"][video.name] = _one(extractor, video, path, folder, work)
+                before = known.get(video.name)
+                index["videos"][video.name] = _one(extractor, video, path, folder, work, before)
             except BadVideo as error:
                 index["broken"][video.name] = str(error).removeprefix(f"{path} ")
         progress(len(own), len(own), "")
@@ -226,22 +232,27 @@ def _work_folder(out: Path, shard: tuple[int, int]) -> Iterator[Path]:
 
 
 def _one(
-    extractor: Extractor, video: UntrimmedVideo, path: Path, folder: FeatureFolder, work: Path
+    extractor: Extractor,
+    video: UntrimmedVideo,
+    path: Path,
+    folder: FeatureFolder,
+    work: Path,
+    known: float | None,
 ) -> dict[str, Any]:
-    """The index's entry of a video, whose features are made unless they are there."""
+    """The index's entry of a video, whose features are made unless they are there.
+
+    `known` is how many seconds those cover, if an index tells: not those of another length.
+    """
     try:
         target = folder.folder / inside(f"{video.name}.npy")
     except ValueError:
         raise BadInput(f"the video name {video.name!r} leads out of --out; rename it") from None
-    count = _whole(folder, video.name) if target.exists() else None
-    if count is not None:
-        with VideoFile(path, threads=1) as file:
-            seconds = float(length_of(file, video.seconds))
-        every = extractor.facts.every
-        length = seconds if every is None else every * count
-    else:
-        features, length = extractor(path, video.seconds)
-        count = len(features)
+    with VideoFile(path, threads=1) as file:
+        count, covered = extractor.extent(length_of(file, video.seconds))
+    length = float(covered)
+    kept = target.exists() and _whole(folder, video.name) == count
+    if not kept or (known is not None and abs(known - length) > SAME_LENGTH):
+        features, _ = extractor(path, video.seconds)
         with write_errors(target):
             np.save(work / "features.npy", features)
             target.parent.mkdir(parents=True, exist_ok=True)

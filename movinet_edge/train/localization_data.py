@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from movinet_edge.bundle import Preprocessing
-from movinet_edge.checkpoints.native import Checkpoint
+from movinet_edge.bundle import Bundle, Preprocessing
+from movinet_edge.checkpoints.native import Checkpoint, load_checkpoint
 from movinet_edge.data.annotation_files import read_raw
 from movinet_edge.data.annotations import AnnotationSet, UntrimmedVideo, read_annotations
 from movinet_edge.data.features import FeatureFolder, width_of, with_features
@@ -178,6 +178,13 @@ def check_encoder(features: Path, model: nn.Module) -> None:
             f"the features in {features} were made by other weights than those of the encoder "
             "here; extract them with this one (movinet-edge features)"
         )
+
+
+def check_bundled_encoder(features: Path, bundle: Bundle) -> None:
+    """As `check_encoder`, of the PyTorch model that came with a bundle, if one did."""
+    for file in (f for graph in bundle.manifest.graphs for f in graph.files):
+        if file.format == "torch":
+            check_encoder(features, load_checkpoint(bundle.file(file)).model)
 
 
 def _tell_left_out(index: dict[str, Any], say: Say) -> None:
