@@ -235,7 +235,7 @@ BACKBONES: dict[str, BackboneTable] = {
     "phone-xs": _mobilenet_v2(0.25, 160),
     "nano": _mobilenet_v2(1.0, 96, 8, NANO),
     "resnet-small": _resnet("basic", (2, 2, 2, 2), 32),
-    "resnet-midi": _resnet("basic", (1, 1, 1, 1), 48),
+    "resnet-midi": _resnet("basic", (1, 1, 1), 64),
     "resnet-mini": _resnet("basic", (1, 1, 1, 1), 24),
     "resnet-tiny": _resnet("basic", (1, 1, 1, 1), 16),
     "resnet-micro": _resnet("basic", (1, 1, 1, 1), 12),
