@@ -236,6 +236,8 @@ def test_what_does_not_belong_together_is_refused(
             *("--features", made / "features"),
         ): "annotations",
         ("evaluate", source, *local): "name either the folder of the videos (--videos) or of",
+        ("evaluate", source, "--data", videos): "finds segments; add --task localization",
+        ("evaluate", source, *local, "--cost-bias", "3"): "leave out --cost-bias",
         (
             "evaluate",
             source,

@@ -30,6 +30,7 @@ from movinet_edge.models.r2plus1d_table import r2plus1d_arch
 from movinet_edge.runtime import Stream
 from movinet_edge.runtime.segments import SegmentStream, find_segments
 from movinet_edge.runtime.snippets import read_snippets, snippet_times
+from movinet_edge.runtime.timeline import PICTURES, thumbnails
 from movinet_edge.runtime.tracks import Segment
 from movinet_edge.runtime.video import VideoFile
 from tests.bundles import edited
@@ -362,6 +363,12 @@ def test_bad_input_is_one_sentence(
         SegmentStream(small_bundle)
     with pytest.raises(BadInput, match="between 0 and 1"):
         SegmentStream(path, threshold=2)
+
+
+def test_pictures_of_a_long_video(long_videos: list[Path]) -> None:
+    """However far they are apart, and where the video ends before."""
+    assert len(thumbnails(long_videos[0], 9.0)) == PICTURES
+    assert len(thumbnails(long_videos[0], 30_000.0)) == 1
 
 
 def test_export_refuses_in_one_sentence(refused: Refused, tmp_path: Path) -> None:
