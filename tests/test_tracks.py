@@ -35,6 +35,8 @@ def test_the_rest_of_a_final_segment_is_no_other_one() -> None:
     assert told(tracker.see([seen(0, 20)], 0, 4.5)) == [(1, "final")]
     assert tracker.see([seen(12, 20)], 12, 16.5) == []
     assert told(tracker.see([seen(19, 30)], 16, 19.5)) == [(2, "final")]
+    assert told(tracker.see([seen(45, 50)], 40, 44.5)) == [(3, "provisional")]
+    assert tracker._final == []
 
 
 def test_what_is_gone_is_withdrawn_and_its_number_not_given_again() -> None:

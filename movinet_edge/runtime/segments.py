@@ -110,7 +110,7 @@ class WindowHead:
         return HeadAnswer(*rows, start, end), self.runner.read(self.answer)[0, : len(features)]
 
     def find(self, features: np.ndarray, cell: float, first: float = 0.0) -> Found:
-        """What is in so many snippets [n, C], one in each `cell` seconds, the first in `first`.
+        """What is in so many snippets [n, C], one for each `cell` seconds from `first` on.
 
         More than the window takes are seen in windows, each half of one after the last.
         """

@@ -71,6 +71,7 @@ class Tracker:
         """
         changes: list[Segment] = []
         left, kept = list(self._open), list[Segment]()
+        self._final = [segment for segment in self._final if segment.end > since]
         # Of what began earlier the window sees the rest.
         before = [replace(segment, start=max(segment.start, since)) for segment in self._final]
         for sighting in seen:
@@ -94,7 +95,6 @@ class Tracker:
                 changes.append(segment)
         changes += [replace(segment, status="withdrawn") for segment in left]
         self._open = kept
-        self._final = [segment for segment in self._final if segment.end > since]
         return changes
 
     def _new(self, sighting: Sighting) -> Segment:
