@@ -154,6 +154,7 @@ NOTICED = {
     "behind": ((21, 22, "x"), "outside", "is outside of the video, where nothing will find it", 1),
     "before": ((-3, -1, "x"), "outside", "is outside of the video, where nothing will find it", 1),
     "late": ((15, 23, "x"), "late end", "ends after the video, which has 20 seconds", 1),
+    "early": ((-2, 3, "x"), "early start", "begins before the video", 1),
     "rounded": ((15, 20.05, "x"), None, "", 1),
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from movinet_edge.data.annotations import EMPTY, LATE_END, OUTSIDE
+from movinet_edge.data.annotations import EARLY, EMPTY, LATE_END, OUTSIDE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FINDINGS = {
     EMPTY: "no length, left out",
     OUTSIDE: "outside of their videos, kept",
+    EARLY: "begin before their videos, kept",
     LATE_END: "end after their videos, kept",
 }
 

@@ -16,8 +16,9 @@ from movinet_edge.errors import BadInput
 from movinet_edge.localization.segments import Segments
 from movinet_edge.record import Record
 
-EMPTY, OUTSIDE, LATE_END = "empty segment", "outside", "late end"
-LATE = 0.1  # seconds that an action may end after its video unnoticed: times are rounded
+EMPTY, OUTSIDE, EARLY, LATE_END = "empty segment", "outside", "early start", "late end"
+# Seconds that an action may begin before its video or end after it unnoticed: times are rounded.
+SLACK = 0.1
 
 
 class Action(Record):
@@ -170,6 +171,8 @@ def _problem(path: Path, video: RawVideo, action: RawAction) -> Finding | None:
     length = video.seconds
     if action.end <= 0 or (length is not None and action.start >= length):
         return found(OUTSIDE, "is outside of the video, where nothing will find it")
-    if length is not None and action.end > length + LATE:
+    if action.start < -SLACK:
+        return found(EARLY, "begins before the video")
+    if length is not None and action.end > length + SLACK:
         return found(LATE_END, f"ends after the video, which has {length:g} seconds")
     return None
