@@ -37,7 +37,7 @@ from tests.evaluation import (  # noqa: F401
     videos,
 )
 from tests.localizers import one_way_localizer, two_way_localizer  # noqa: F401
-from tests.untrimmed import untrimmed  # noqa: F401
+from tests.untrimmed import extracted, untrimmed  # noqa: F401
 from tests.videos import media, video_files  # noqa: F401
 
 SHARED = Path(os.environ.get("MOVINET_EDGE_SHARED", Path(__file__).parents[2] / "shared"))

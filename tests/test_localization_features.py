@@ -16,32 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from movinet_edge.bundle import Bundle
-from movinet_edge.checkpoints.native import Checkpoint, load_checkpoint, save_checkpoint
-from movinet_edge.data.annotations import read_annotations
-from movinet_edge.data.features import width_of
-from movinet_edge.data.snippets import VideoFolder
 from movinet_edge.errors import BadInput
-from movinet_edge.models.localizer import Localizer
-from movinet_edge.train.extraction import Extractor, extract, read_facts, seconds_of
-from movinet_edge.train.localization_data import (
-    check_bundled_encoder,
-    check_encoder,
-    covered,
-    extractor_of,
-    split_annotations,
-)
 from movinet_edge.train.localizing import localizer_start
 from movinet_edge.train.recipe import make_recipe
 from tests.commands import COMMAND, Command, Refused
-from tests.localizers import video
-from tests.untrimmed import HERE, LABELS, asked, recipe
-
-
-def small_checkpoint(folder: Path) -> Path:
-    """An untrained localizer."""
-    save_checkpoint(localizer_start(recipe("lofi"), LABELS), folder / "a.safetensors")
-    return folder / "a.safetensors"
+from tests.untrimmed import LABELS, asked, small_checkpoint
 
 
 def test_features_go_on_after_a_kill(untrimmed: Path, call: Command, tmp_path: Path) -> None:
@@ -78,37 +57,35 @@ def same_features(one: Path, two: Path) -> None:
     assert all(parts)
 
 
-def test_two_processes_share_the_videos(untrimmed: Path, made: Path) -> None:
+def test_two_processes_share_the_videos(untrimmed: Path, extracted: Path) -> None:
     """Under torchrun every process takes a shard."""
-    out = made / "shared"
+    out = extracted / "shared"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "movinet_edge", "features"]
-    words = (made / "a.safetensors", "--data", untrimmed, "--videos", untrimmed.parent / "videos")
+    words = (
+        extracted / "a.safetensors",
+        "--data",
+        untrimmed,
+        "--videos",
+        untrimmed.parent / "videos",
+    )
     command += map(str, (*words, "--threads", "1", "--device", "cpu", "--out", out))
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    same_features(made / "features", out)
-
-
-@pytest.fixture(scope="module")
-def made(untrimmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, and ``features`` of all videos beside it."""
-    folder = tmp_path_factory.mktemp("made")
-    checkpoint = load_checkpoint(small_checkpoint(folder))
-    videos = VideoFolder(untrimmed.parent / "videos")
-    extractor = extractor_of(checkpoint, HERE.device)
-    extract(extractor, read_annotations(untrimmed), videos, folder / "features")
-    return folder
+    same_features(extracted / "features", out)
 
 
 def test_videos_and_their_features_evaluate_alike(
-    untrimmed: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, extracted: Path, call: Command, tmp_path: Path
 ) -> None:
     records = []
-    for where in (("--videos", untrimmed.parent / "videos"), ("--features", made / "features")):
+    for where in (
+        ("--videos", untrimmed.parent / "videos"),
+        ("--features", extracted / "features"),
+    ):
         path = tmp_path / "record.json"
         words = ["--task", "localization", "--data", untrimmed, *where, "--json", path]
-        code, out, err = call("evaluate", made / "a.safetensors", *words)
+        code, out, err = call("evaluate", extracted / "a.safetensors", *words)
         assert (code, err) == (0, err)
         assert "AR@10" in out
         assert LABELS[0] in out
@@ -121,7 +98,7 @@ def test_videos_and_their_features_evaluate_alike(
 
 
 def test_what_cannot_be_read_counts_nowhere(
-    untrimmed: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, extracted: Path, call: Command, tmp_path: Path
 ) -> None:
     videos = tmp_path / "videos"
     shutil.copytree(untrimmed.parent / "videos", videos)
@@ -129,7 +106,7 @@ def test_what_cannot_be_read_counts_nowhere(
     (videos / "train3.mp4").unlink()
     path, whole = tmp_path / "record.json", tmp_path / "whole.json"
     words = ["--task", "localization", "--data", untrimmed, "--split", "train"]
-    source = made / "a.safetensors"
+    source = extracted / "a.safetensors"
     code, _, err = call("evaluate", source, *words, "--videos", videos, "--json", path)
     assert code == 0
     assert err.count("train1 is left out") == 1
@@ -163,17 +140,22 @@ def annotated(path: Path, changes: dict[str, Any]) -> Path:
     ],
 )
 def test_segments_that_are_refused(
-    segment: list[float], label: str, sentence: str, made: Path, refused: Refused, tmp_path: Path
+    segment: list[float],
+    label: str,
+    sentence: str,
+    extracted: Path,
+    refused: Refused,
+    tmp_path: Path,
 ) -> None:
     path = annotated(tmp_path / "a.json", {"segment": segment, "label": label})
-    words = ("--task", "localization", "--data", path, "--features", made / "features")
-    assert sentence in refused("evaluate", made / "a.safetensors", *words)
+    words = ("--task", "localization", "--data", path, "--features", extracted / "features")
+    assert sentence in refused("evaluate", extracted / "a.safetensors", *words)
 
 
-def test_a_segment_may_end_after_its_video(made: Path, call: Command, tmp_path: Path) -> None:
+def test_a_segment_may_end_after_its_video(extracted: Path, call: Command, tmp_path: Path) -> None:
     path = annotated(tmp_path / "a.json", {"segment": [5.0, 9.0], "label": LABELS[0]})
-    words = ("--task", "localization", "--data", path, "--features", made / "features")
-    code, _, err = call("evaluate", made / "a.safetensors", *words)
+    words = ("--task", "localization", "--data", path, "--features", extracted / "features")
+    code, _, err = call("evaluate", extracted / "a.safetensors", *words)
     assert code == 0
     assert "1 segments: end after their videos, kept" in err
 
@@ -190,30 +172,30 @@ def test_features_that_are_refused(
     shape: tuple[int, int],
     sentence: str,
     untrimmed: Path,
-    made: Path,
+    extracted: Path,
     refused: Refused,
     tmp_path: Path,
 ) -> None:
     np.save(tmp_path / "test0.npy", np.zeros(shape, np.float32))
     words = ("--task", "localization", "--data", untrimmed, "--features", tmp_path)
-    assert sentence in refused("evaluate", made / "a.safetensors", *words)
+    assert sentence in refused("evaluate", extracted / "a.safetensors", *words)
 
 
 def test_fewer_snippets_than_the_head_takes_are_stretched(
-    untrimmed: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, extracted: Path, call: Command, tmp_path: Path
 ) -> None:
     for name in ("test0", "test1"):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(0).random((3, 128), np.float32))
     words = ("--task", "localization", "--data", untrimmed, "--features", tmp_path)
-    code, out, _ = call("evaluate", made / "a.safetensors", *words)
+    code, out, _ = call("evaluate", extracted / "a.safetensors", *words)
     assert code == 0
     assert re.search(r"proposals per video +[\d.]+", out)
 
 
 def test_what_does_not_belong_together_is_refused(
-    untrimmed: Path, made: Path, refused: Refused, tmp_path: Path
+    untrimmed: Path, extracted: Path, refused: Refused, tmp_path: Path
 ) -> None:
-    source, videos = made / "a.safetensors", untrimmed.parent / "videos"
+    source, videos = extracted / "a.safetensors", untrimmed.parent / "videos"
     local = ("--task", "localization", "--data", untrimmed)
     out = ("--out", tmp_path / "run")
     sentences = {
@@ -225,7 +207,7 @@ def test_what_does_not_belong_together_is_refused(
         ("train", *local, "--stage", "acp", *out, "--actions", videos): "--actions is of stage all",
         (
             *("train", *local, "--stage", "all", *out, "--recipe", "motion"),
-            *("--features", made / "features"),
+            *("--features", extracted / "features"),
         ): "makes features by itself",
         (
             *("train", *local, "--stage", "head", *out, "--recipe", "thumos-head"),
@@ -233,7 +215,7 @@ def test_what_does_not_belong_together_is_refused(
         ): "takes windows; extract the features with movinet-edge features --every",
         (
             *("train", "--task", "localization", "--data", videos, "--stage", "head", *out),
-            *("--features", made / "features"),
+            *("--features", extracted / "features"),
         ): "annotations",
         ("evaluate", source, *local): "name either the folder of the videos (--videos) or of",
         ("evaluate", source, "--data", videos): "finds segments; add --task localization",
@@ -277,131 +259,10 @@ def test_what_does_not_belong_together_is_refused(
         localizer_start(make_recipe({"model": "slowfast-tiny", "stage": "lofi"}), LABELS)
 
 
-def test_features_of_other_weights_are_not_mixed(
-    untrimmed: Path, made: Path, refused: Refused
-) -> None:
-    words = (
-        "--data",
-        untrimmed,
-        "--videos",
-        untrimmed.parent / "videos",
-        "--out",
-        made / "features",
-    )
-    sentence = refused("features", made / "a.safetensors", *words, "--snippets", "7")
-    assert "were made otherwise (snippets 12 -> 7); choose another --out" in sentence
-
-
-def test_features_of_another_encoder_are_refused(
-    untrimmed: Path, made: Path, refused: Refused, tmp_path: Path
-) -> None:
-    other = localizer_start(recipe("lofi", seed=5), LABELS)
-    save_checkpoint(other, tmp_path / "other.safetensors")
-    where = ("--task", "localization", "--data", untrimmed, "--features", made / "features")
-    sentence = "were made by other weights than those of the encoder here"
-    assert sentence in refused("evaluate", tmp_path / "other.safetensors", *where)
-    stage = ("--stage", "head", "--init", tmp_path / "other.safetensors", "--set", "snippets=12")
-    assert sentence in refused("train", *where, *stage, "--out", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    known = load_checkpoint(made / "a.safetensors").model
-    assert isinstance(known, Localizer)
-    check_encoder(made / "features", known)
-    (tmp_path / "a.npy").touch()
-    check_encoder(tmp_path, known)  # made by others, who do not tell
-
-
-def test_a_bundle_takes_its_own_encoder_s_features(
-    two_way_localizer: tuple[Checkpoint, Path],
-    untrimmed: Path,
-    made: Path,
-    call: Command,
-    tmp_path: Path,
-) -> None:
-    checkpoint, path = two_way_localizer
-    save_checkpoint(checkpoint, tmp_path / "own.safetensors")
-    where = ("--data", untrimmed, "--videos", untrimmed.parent / "videos")
-    out = tmp_path / "features"
-    assert call("features", tmp_path / "own.safetensors", *where, "--out", out)[0] == 0
-    check_bundled_encoder(out, Bundle(path))
-    with pytest.raises(BadInput, match="were made by other weights than those of the encoder"):
-        check_bundled_encoder(made / "features", Bundle(path))
-
-
-def test_of_another_length_they_are_made_again(untrimmed: Path, made: Path, tmp_path: Path) -> None:
-    """Annotations were corrected; a file of quite another length is left out."""
-    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
-    videos, out, content = VideoFolder(untrimmed.parent / "videos"), tmp_path / "out", {}
-    for seconds in (8.5, 8.0, 20.0):
-        content = json.loads(untrimmed.read_text())
-        content["database"] = {"test0": content["database"]["test0"] | {"duration": seconds}}
-        path = tmp_path / f"{seconds}.json"
-        path.write_text(json.dumps(content))
-        index = extract(extractor, read_annotations(path), videos, out)
-        if seconds == 8.0:
-            np.testing.assert_array_equal(
-                np.load(out / "test0.npy"), np.load(made / "features/test0.npy")
-            )
-    assert index["broken"]["test0"].startswith("is 8.0 s long, not 20 s as annotated")
-    assert not index["videos"]
-
-
-@pytest.mark.parametrize(("every", "count"), [(0.2, 50), (0.1, 100), (0.8, 12), (20.0, 1)])
-def test_a_snippet_every_so_often(made: Path, tmp_path: Path, every: float, count: int) -> None:
-    """As many as fit, also where a decimal fraction has no exact float."""
-    checkpoint = load_checkpoint(made / "a.safetensors")
-    assert isinstance(checkpoint.model, Localizer)
-    assert checkpoint.model.encoder is not None
-    facts = read_facts(made / "features").model_copy(update={"snippets": None, "every": every})
-    path = video(tmp_path / "a.mp4", 10, seed=1)
-    features, seconds = Extractor(checkpoint.model.encoder.eval(), facts)(path, 10.0)
-    assert len(features) == count
-    assert seconds == pytest.approx(every * count)
-
-
-def test_splits_have_one_index(untrimmed: Path, made: Path, tmp_path: Path) -> None:
-    """What was extracted before stays known, also where annotations tell no lengths."""
-    content = json.loads(untrimmed.read_text())
-    for entry in content["database"].values():
-        del entry["duration"]
-    path = tmp_path / "segments.json"
-    path.write_text(json.dumps(content))
-    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
-    videos, out = VideoFolder(untrimmed.parent / "videos"), tmp_path / "features"
-    for split in ("train", "val"):
-        told = extract(extractor, read_annotations(path, split), videos, out)
-        assert all(name.startswith(split) for name in told["videos"])
-    assert seconds_of(out) == {f"train{k}": 8.0 for k in range(4)} | {"val0": 8.0, "val1": 8.0}
-    (tmp_path / "fewer").mkdir()
-    shutil.copy(untrimmed.parent / "videos" / "val0.mp4", tmp_path / "fewer")
-    told = extract(extractor, read_annotations(path, "val"), VideoFolder(tmp_path / "fewer"), out)
-    assert told["missing"] == ["val1"]
-    assert "val1" not in seconds_of(out)
-
-
-def test_a_damaged_file_is_made_again(untrimmed: Path, made: Path, tmp_path: Path) -> None:
-    extractor = extractor_of(load_checkpoint(made / "a.safetensors"), HERE.device)
-    videos, out = VideoFolder(untrimmed.parent / "videos"), tmp_path / "features"
-    (out / ".shard-1-of-2").mkdir(parents=True)
-    (out / "features.json").write_text(extractor.facts.model_dump_json())
-    (out / "val0.npy").touch()
-    extract(extractor, read_annotations(untrimmed, "val"), videos, out)
-    again = np.load(out / "val0.npy")
-    np.testing.assert_array_equal(again, np.load(made / "features" / "val0.npy"))
-    (out / ".shard-1-of-2" / "features.npy").touch()  # of a process that is at work
-    assert width_of(out) == again.shape[1]
-
-
-def test_lengths_come_from_the_index(untrimmed: Path, made: Path) -> None:
-    train, val = split_annotations(untrimmed)
-    assert val is not None
-    assert {video.split for video in train.videos} == {"train"}
-    assert [v.feature_seconds for v in covered(val, made / "features").videos] == [8.0, 8.0]
-
-
 def test_a_bundle_evaluates_as_its_checkpoint(
-    untrimmed: Path, made: Path, call: Command, tmp_path: Path
+    untrimmed: Path, extracted: Path, call: Command, tmp_path: Path
 ) -> None:
-    source, bundle = made / "a.safetensors", tmp_path / "bundle"
+    source, bundle = extracted / "a.safetensors", tmp_path / "bundle"
     code, _, err = call("export", source, "--out", bundle, "--format", "onnx", "--no-verify")
     assert code == 0, err
     found = []

@@ -11,6 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from movinet_edge.checkpoints.native import load_checkpoint, save_checkpoint
+from movinet_edge.data.annotations import read_annotations
+from movinet_edge.data.snippets import VideoFolder
+from movinet_edge.train.extraction import extract
+from movinet_edge.train.localization_data import extractor_of
+from movinet_edge.train.localizing import localizer_start
 from movinet_edge.train.parallel import World
 from movinet_edge.train.recipe import Recipe, make_recipe
 
@@ -79,3 +85,20 @@ def recipe(stage: str, **changes: Any) -> Recipe:
 def untrimmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Annotations, their ``videos`` beside them."""
     return draw_set(tmp_path_factory.mktemp("untrimmed"))
+
+
+def small_checkpoint(folder: Path) -> Path:
+    """An untrained localizer."""
+    save_checkpoint(localizer_start(recipe("lofi"), LABELS), folder / "a.safetensors")
+    return folder / "a.safetensors"
+
+
+@pytest.fixture(scope="module")
+def extracted(untrimmed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, and ``features`` of all videos beside it."""
+    folder = tmp_path_factory.mktemp("extracted")
+    checkpoint = load_checkpoint(small_checkpoint(folder))
+    videos = VideoFolder(untrimmed.parent / "videos")
+    extractor = extractor_of(checkpoint, HERE.device)
+    extract(extractor, read_annotations(untrimmed), videos, folder / "features")
+    return folder

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from movinet_edge.train.evaluate import EvalRecord
     from movinet_edge.train.protocols import Combine, EvalProtocol, Predictor
 
+FINDS_SEGMENTS = "finds segments; add --task localization"
+
 
 class CombineName(StrEnum):
     mean = "mean"
@@ -298,6 +300,7 @@ def _open_bundle(
 
     bundle = Bundle(source)
     manifest = bundle.manifest
+    _refuse(manifest.localization is not None, f"{source} {FINDS_SEGMENTS}")
     stream = stack.enter_context(Stream(bundle, backend, precision, threads, cost_bias))
     labels = bundle.labels if manifest.labels else None
     return bundle_predictor(stream, protocol), manifest.preprocessing, labels
@@ -322,8 +325,7 @@ def _open_checkpoint(
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(source)
-    finds = isinstance(checkpoint.model, Localizer)
-    _refuse(finds, f"{source} finds segments; add --task localization")
+    _refuse(isinstance(checkpoint.model, Localizer), f"{source} {FINDS_SEGMENTS}")
     contract = checkpoint.preprocessing
     if side is not None:
         contract = contract.model_copy(update={"height": side, "width": side})

@@ -130,6 +130,7 @@ def _checkpoint_record(source: Path, asked: Asked) -> LocalizationRecord:
 
 
 def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
+    from movinet_edge.bundle import Bundle
     from movinet_edge.cli.console import bar
     from movinet_edge.data.features import FeatureFolder, rescaled
     from movinet_edge.data.snippets import VideoFolder
@@ -145,11 +146,14 @@ def _bundle_record(source: Path, asked: Asked) -> LocalizationRecord:
 
     if asked.class_scores is not None:
         raise BadInput("a bundle classifies what it finds; leave out --class-scores")
-    with SegmentStream(source, asked.backend, asked.precision, asked.threads or 1) as stream:
-        manifest = stream.bundle.manifest
-        annotations, split = _annotations(asked, stream.bundle.labels)
+    bundle = Bundle(source)
+    manifest = bundle.manifest
+    if manifest.localization is None:
+        raise BadInput(f"{source} classifies and finds no segments; leave out --task")
+    with SegmentStream(bundle, asked.backend, asked.precision, asked.threads or 1) as stream:
+        annotations, split = _annotations(asked, bundle.labels)
         if asked.features is not None:
-            check_bundled_encoder(asked.features, stream.bundle)
+            check_bundled_encoder(asked.features, bundle)
             annotations = covered(annotations, asked.features)
             features = FeatureFolder(asked.features, stream.head.input.shape[1])
             reader = feature_source(features)

@@ -158,10 +158,7 @@ class SegmentStream:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle(bundle)
         manifest = self.bundle.manifest
         if manifest.localization is None:
-            raise BadInput(
-                f"{self.bundle.path} classifies and finds no segments; use a Stream, or leave out "
-                "--task"
-            )
+            raise BadInput(f"{self.bundle.path} classifies and finds no segments; use a Stream")
         self.backend, self.threshold = choose_backend(self.bundle, backend), threshold
         self.rule, self.contract = manifest.localization, manifest.preprocessing
         first, second = manifest.plan.steps

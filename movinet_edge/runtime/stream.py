@@ -98,7 +98,7 @@ class Stream:
         if manifest.task != "classification":
             raise BadInput(
                 f"{self.bundle.path} finds segments and does not classify frames; watch it with "
-                "movinet-edge run or a SegmentStream, or evaluate it with --task localization"
+                "movinet-edge run, or a SegmentStream"
             )
         self.backend = choose_backend(self.bundle, backend)
         self._contract = manifest.preprocessing

@@ -247,25 +247,35 @@ def _one(
         target = folder.folder / inside(f"{video.name}.npy")
     except ValueError:
         raise BadInput(f"the video name {video.name!r} leads out of --out; rename it") from None
-    with VideoFile(path, threads=1) as file:
-        count, covered = extractor.extent(length_of(file, video.seconds))
-    length = float(covered)
-    kept = target.exists() and _whole(folder, video.name) == count
-    if not kept or (known is not None and abs(known - length) > SAME_LENGTH):
-        features, _ = extractor(path, video.seconds)
+    extent = _extent(extractor, video, path) if target.exists() else None
+    if extent is None or not _holds(folder, video.name, extent, known):
+        features, length = extractor(path, video.seconds)
+        extent = len(features), length
         with write_errors(target):
             np.save(work / "features.npy", features)
             target.parent.mkdir(parents=True, exist_ok=True)
             (work / "features.npy").replace(target)
+    count, length = extent
     return {"file": f"{video.name}.npy", "snippets": count, "seconds": length}
 
 
-def _whole(folder: FeatureFolder, video: str) -> int | None:
-    """How many snippets the file of a video has; None if it is damaged, and to be made again."""
+def _extent(extractor: Extractor, video: UntrimmedVideo, path: Path) -> tuple[int, float]:
+    """How many snippets a video is to have, and the seconds that they cover."""
+    with VideoFile(path, threads=1) as file:
+        count, length = extractor.extent(length_of(file, video.seconds))
+    return count, float(length)
+
+
+def _holds(
+    folder: FeatureFolder, video: str, extent: tuple[int, float], known: float | None
+) -> bool:
+    """Whether the file of a video is whole and of this extent, as far as is `known`."""
+    count, length = extent
     try:
-        return len(folder.read(video))
+        whole = len(folder.read(video)) == count
     except BadInput:
-        return None
+        return False
+    return whole and (known is None or abs(known - length) <= SAME_LENGTH)
 
 
 def seconds_of(folder: Path) -> dict[str, float]:
